@@ -1,0 +1,50 @@
+"""The embedded backend: no server, no setup, gone with the process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from graflow.backends.memory.coordinator import MemoryCoordinator
+from graflow.backends.memory.queue import MemoryTaskQueue
+from graflow.core.clock import SystemClock
+from graflow.wire import codec
+
+if TYPE_CHECKING:
+    from graflow.core.clock import Clock
+
+DAY = 86_400.0
+
+
+class MemoryBackend:
+    """Queues, runs and channels in the memory of one event loop.
+
+    Args:
+        strict: pass every value (results, inputs, channel values, iteration data) through the wire codec, so that what works here works on
+            workers too. Without it values are handed on as the objects they are.
+        clock: the time of delays, timeouts and events.
+        retention: seconds that a finished run with a ``run_id`` of the user's choice is remembered; a day by default.
+        queue_limit: how many attempts may wait in :meth:`MemoryTaskQueue.enqueue` at once, None for any number.
+
+    Example:
+        >>> async with WorkflowEngine(MemoryBackend(strict=True)) as engine:
+        ...     await engine.execute(workflow)
+    """
+
+    local = True
+
+    def __init__(self, *, strict: bool = False, clock: Clock | None = None, retention: float = DAY, queue_limit: int | None = None) -> None:
+        self.strict = strict
+        self.clock: Clock = clock or SystemClock()
+        self.queue = MemoryTaskQueue(clock=self.clock, limit=queue_limit)
+        self.coordinator = MemoryCoordinator(self.queue, self.clock, retention=retention, seal=codec.roundtrip if strict else None)
+
+    def seal(self, value: Any) -> Any:
+        """A value as the next task will see it; in strict mode SerializationError if it cannot travel."""
+        return codec.roundtrip(value) if self.strict else value
+
+    async def open(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Cancel what still runs, and forget everything."""
+        await self.coordinator.close()

@@ -1,0 +1,204 @@
+"""Attempts that wait for a worker of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Final
+
+from graflow.backends.base import QueueMetrics
+from graflow.core.clock import SystemClock
+from graflow.errors import QueueFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from graflow.backends.base import Slots
+    from graflow.core.clock import Clock
+    from graflow.wire.messages import TaskSpec
+
+PRIORITIES: Final = ("critical", "high", "normal", "low")
+SHARE: Final = 8
+"""every so many-th attempt is taken from the lowest priority first, so that a flood of urgent work starves nobody"""
+
+
+class Lane:
+    """One queue for one kind of handler: first in, first out within each priority."""
+
+    __slots__ = ("_ranks", "_taken", "queue")
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self._ranks: tuple[deque[tuple[float, TaskSpec]], ...] = tuple(deque() for _ in PRIORITIES)
+        self._taken = 0
+
+    def put(self, spec: TaskSpec, since: float) -> None:
+        """Put an attempt at the end of its priority's line."""
+        self._ranks[PRIORITIES.index(spec.priority)].append((since, spec))
+
+    def take(self) -> TaskSpec | None:
+        """The next attempt: strictly by priority, with a share for the lower ones."""
+        self._taken += 1
+        ranks = self._ranks if self._taken % SHARE else reversed(self._ranks)
+        for rank in ranks:
+            if rank:
+                return rank.popleft()[1]
+        self._taken -= 1
+        return None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._ranks))
+
+    def specs(self) -> list[TaskSpec]:
+        """What waits, in the order of priorities."""
+        return [spec for rank in self._ranks for _, spec in rank]
+
+    def oldest(self) -> float | None:
+        """Since when the first in line has waited."""
+        return min((rank[0][0] for rank in self._ranks if rank), default=None)
+
+
+class MemoryTaskQueue:
+    """A :class:`~graflow.backends.base.TaskQueue` in the memory of one event loop.
+
+    Args:
+        clock: tells when delayed attempts are due.
+        limit: how many attempts may wait at once, None for any number.
+
+    Example:
+        >>> queue = MemoryTaskQueue()
+        >>> await queue.enqueue(spec, delay=5.0)
+        >>> await queue.dequeue(slots)
+        []
+    """
+
+    def __init__(self, *, clock: Clock | None = None, limit: int | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._limit = limit
+        self._lanes: dict[str, list[Lane]] = {}
+        self._delayed: list[tuple[float, int, TaskSpec]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._ready = 0
+        self._enqueued = 0
+        self._fetched = 0
+        self.in_flight = 0
+        self.on_ready: Callable[[], None] | None = None
+        """called when there is something to take"""
+
+    # ---- the TaskQueue protocol ----
+
+    async def enqueue(self, spec: TaskSpec, *, delay: float = 0.0) -> None:
+        """Put an attempt in line, ``delay`` seconds from now."""
+        if self._limit is not None and self._ready + len(self._delayed) >= self._limit:
+            raise QueueFullError(
+                f"queue {spec.queue!r} holds its limit of {self._limit} attempts; let workers catch up, or raise the limit", queue=spec.queue, limit=self._limit
+            )
+        self.put(spec, delay)
+
+    async def dequeue(self, slots: Slots) -> list[TaskSpec]:
+        """Take what fits into the free slots; an empty list when there is nothing."""
+        found: list[TaskSpec] = []
+        for handler in slots.handlers:
+            free = slots.free(handler)
+            while free > 0 and (spec := self.take(handler, slots.queues)) is not None:
+                found.append(spec)
+                free -= 1
+        return found
+
+    async def is_empty(self) -> bool:
+        """Whether nothing waits, delayed attempts included."""
+        return not self._ready and not self._delayed
+
+    async def metrics(self) -> QueueMetrics:
+        """Depth, age and counts."""
+        self._promote()
+        since = [oldest for lanes in self._lanes.values() for lane in lanes if (oldest := lane.oldest()) is not None]
+        return QueueMetrics(
+            depth=self._ready,
+            delayed=len(self._delayed),
+            in_flight=self.in_flight,
+            oldest_age=max(0.0, self._clock.monotonic() - min(since)) if since else 0.0,
+            enqueued=self._enqueued,
+            fetched=self._fetched,
+        )
+
+    # ---- what the coordinator beside it uses: the same without awaiting, so that a step stays atomic ----
+
+    def put(self, spec: TaskSpec, delay: float = 0.0) -> None:
+        """Put an attempt in line."""
+        self._enqueued += 1
+        if delay > 0:
+            heappush(self._delayed, (self._clock.monotonic() + delay, self._enqueued, spec))
+            self._arm()
+        else:
+            self._stand_in_line(spec)
+
+    def take(self, handler: str, queues: Sequence[str] | None = None) -> TaskSpec | None:
+        """The next attempt for one kind of handler, None if there is none."""
+        if self._delayed:
+            self._promote()
+        if not self._ready:
+            return None
+        for lane in self._lanes.get(handler, ()):
+            if queues is None or lane.queue in queues:
+                spec = lane.take()
+                if spec is not None:
+                    self._ready -= 1
+                    self._fetched += 1
+                    return spec
+        return None
+
+    def withdraw(self, run_id: str) -> None:
+        """Forget the delayed attempts of a run; those in line are dropped when they are taken."""
+        kept = [entry for entry in self._delayed if entry[2].run_id != run_id]
+        if len(kept) != len(self._delayed):
+            self._delayed = kept
+            heapify(self._delayed)
+            self._arm()
+
+    def to_list(self) -> list[str]:
+        """Ids of the tasks in line, for looking at."""
+        return [spec.task_id for lanes in self._lanes.values() for lane in lanes for spec in lane.specs()]
+
+    def close(self) -> None:
+        """Forget everything and leave no timer behind."""
+        self._lanes.clear()
+        self._delayed.clear()
+        self._ready = 0
+        self._arm()
+
+    # ---- inside ----
+
+    def _stand_in_line(self, spec: TaskSpec) -> None:
+        lanes = self._lanes.setdefault(spec.handler, [])
+        for lane in lanes:
+            if lane.queue == spec.queue:
+                break
+        else:
+            lane = Lane(spec.queue)
+            lanes.append(lane)
+        lane.put(spec, self._clock.monotonic())
+        self._ready += 1
+        if self.on_ready is not None:
+            self.on_ready()
+
+    def _promote(self) -> None:
+        """Move what is due into line."""
+        now = self._clock.monotonic()
+        while self._delayed and self._delayed[0][0] <= now:
+            self._stand_in_line(heappop(self._delayed)[2])
+
+    def _arm(self) -> None:
+        """One timer, for the attempt that is due first."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._delayed:
+            wait = max(0.0, self._delayed[0][0] - self._clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(wait, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._promote()
+        self._arm()

@@ -1,0 +1,217 @@
+"""One run in memory: its state, its channel, its events, and whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from graflow.backends.base import Delivery, Ending, Snapshot
+from graflow.backends.memory.events import EventLog
+from graflow.core.calls import CallPlan, plan_call
+from graflow.core.result import RunStatus
+from graflow.core.run import RunState
+from graflow.wire.messages import TaskSpec
+
+if TYPE_CHECKING:
+    from graflow.backends.base import RunOptions
+    from graflow.backends.memory.channel import MemoryChannel
+    from graflow.core.clock import Clock
+    from graflow.core.plan import Plan
+    from graflow.core.task import Task
+
+Key = tuple[int, int, int]
+"""(node, cycle, attempt)"""
+
+
+class MemoryDelivery(Delivery):
+    """An attempt in the hands of this process's worker, with the run it belongs to."""
+
+    run: MemoryRun | None = None
+
+
+class RunRecord:
+    """What is left of a run when it is over, for as long as somebody may ask: what it was, what came of it, what happened."""
+
+    __slots__ = ("__weakref__", "log", "options", "plan", "snapshot")
+
+    def __init__(self, plan: Plan, options: RunOptions) -> None:
+        self.plan = plan
+        self.options = options
+        self.log = EventLog()
+        self.snapshot: Snapshot | None = None
+
+
+class MemoryRun:
+    """A run in progress and all that belongs to it."""
+
+    __slots__ = ("_dynamic_calls", "channel", "clock", "ended_at", "live", "log", "options", "plan", "record", "started_at", "state", "timer", "waiters")
+
+    def __init__(self, record: RunRecord, channel: MemoryChannel, clock: Clock) -> None:
+        plan, options = record.plan, record.options
+        self.record = record
+        self.plan = plan
+        self.options = options
+        self.channel = channel
+        self.clock = clock
+        self.log = record.log
+        self.live: dict[Key, MemoryDelivery] = {}
+        self.waiters: set[asyncio.Future[None]] = set()
+        self.timer: asyncio.TimerHandle | None = None
+        self.started_at = clock.monotonic()
+        self.ended_at: float | None = None
+        self._dynamic_calls: dict[int, tuple[Task[..., Any], CallPlan]] = {}
+        start = options.start if options.start is not None else plan.start
+        self.state = RunState(plan, start=start, on_failure=options.on_failure, max_steps=options.max_steps)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended; attempts may still be unwinding."""
+        return self.state.end is not None
+
+    def tell(self, kind: str, node: int | None = None, attempt: int | None = None, data: dict[str, Any] | None = None) -> None:
+        """Add an event."""
+        self.log.append((kind, None if node is None else self.state.ids[node], self.clock.now(), attempt, data))
+
+    # ---- attempts ----
+
+    def spec(self, node: int, cycle: int, attempt: int) -> TaskSpec:
+        """The message that names an attempt."""
+        task = self.task(node)
+        options = task.options
+        return TaskSpec(
+            run_id=self.options.run_id, node=node, task_id=self.state.ids[node], cycle=cycle, attempt=attempt,
+            retries=self.state.retries.get(node, 0), queue=options.queue, handler=task.handler_kind, priority=options.priority,
+        )  # fmt: skip
+
+    def task(self, node: int) -> Task[..., Any]:
+        """What a task node runs."""
+        task = self.plan.tasks[node] if node < len(self.plan.tasks) else None
+        if task is not None:
+            return task
+        task = self.state.dynamic_tasks[node]
+        return task if self.plan.substitute is None else self.plan.substitute(task)
+
+    def deliver(self, spec: TaskSpec) -> MemoryDelivery | None:
+        """Hand an attempt out; None if it no longer counts."""
+        if not self.state.is_running(spec.node, spec.cycle, spec.attempt):
+            return None
+        task = self.task(spec.node)
+        delivery = MemoryDelivery(spec, task, self._call(spec.node, task), self.plan.name, spec.node in self.plan.map_sources, run=self)
+        self.live[spec.node, spec.cycle, spec.attempt] = delivery
+        self.log.append(("task_started", spec.task_id, self.clock.now(), spec.attempt, None))
+        return delivery
+
+    def forget(self, delivery: MemoryDelivery) -> bool:
+        """The attempt is in nobody's hands any more; False if it was not this delivery's."""
+        spec = delivery.spec
+        key = (spec.node, spec.cycle, spec.attempt)
+        if self.live.get(key) is not delivery:
+            return False
+        del self.live[key]
+        return True
+
+    def _call(self, node: int, task: Task[..., Any]) -> CallPlan:
+        calls = self.plan.calls
+        call = calls.get(node) if node < len(self.plan.ids) else None
+        if call is not None:
+            found: CallPlan = call
+            return found
+        if node < len(self.plan.ids):
+            found = calls[node] = plan_call(self.plan, node, task)
+            return found
+        return self._call_made_at_run_time(node, task)
+
+    def _call_made_at_run_time(self, node: int, task: Task[..., Any]) -> CallPlan:
+        maker = self.state.dynamic[node]
+        group = self.plan.groups[maker] if maker < len(self.plan.groups) else None
+        if group is not None and group.mapping is not None:  # all members of a mapped group are called alike
+            call: CallPlan | None = self.plan.calls.get(maker)
+            if call is None:
+                call = self.plan.calls[maker] = plan_call(self.plan, maker, task, item=group.mapping.parameter)
+            return call
+        known = self._dynamic_calls.get(node)
+        if known is None or known[0] != task:
+            stem = maker
+            while stem in self.state.dynamic:
+                stem = self.state.dynamic[stem]
+            known = self._dynamic_calls[node] = (task, plan_call(self.plan, stem, task, maker=(self.state.ids[maker], maker)))
+        return known[1]
+
+    # ---- waiting ----
+
+    def is_settled(self) -> bool:
+        """Whether whoever waits has something to read: the run has ended and its attempts have unwound, or it is suspended."""
+        return self.record.snapshot is not None and not self.live or self.state.status_name == "suspended"
+
+    async def settled(self) -> None:
+        """Wait until :meth:`is_settled`."""
+        while not self.is_settled():
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self.waiters.discard(waiter)
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # ---- the end ----
+
+    def close(self) -> None:
+        """The run has ended: keep what can be read of it and let go of the rest."""
+        self.ended_at = self.clock.monotonic()
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self.record.snapshot = snapshot = self.snapshot()
+        end = snapshot.ending
+        data = {"status": snapshot.status.value, "cause": end.cause if end is not None else "", "reason": end.reason if end is not None else ""}
+        self.tell("run_finished", data=data)
+        self.log.close()
+        self.channel.close()
+        self._dynamic_calls.clear()
+
+    def snapshot(self) -> Snapshot:
+        """What there is of the run now."""
+        if self.record.snapshot is not None:
+            return self.record.snapshot
+        state, ids = self.state, self.state.ids
+        groups = state.scopes
+        return Snapshot(
+            run_id=self.options.run_id,
+            workflow=self.plan.name,
+            status=RunStatus(state.status_name),
+            duration=(self.clock.monotonic() if self.ended_at is None else self.ended_at) - self.started_at,
+            results={ids[node]: value for node, value in state.results.items() if node not in groups},
+            groups={ids[node]: value for node, value in state.results.items() if node in groups},
+            failures={ids[node]: failure for node, failure in state.errors.items()},
+            output=self._output(),
+            ending=self._ending(),
+            waiting={ids[node]: f"suspended: {reason}" for node, reason in state.suspended.items()},
+        )
+
+    def _output(self) -> Any:
+        """The run's output (32)."""
+        state, plan = self.state, self.plan
+        if state.end is not None and state.end.cause == "terminated" and state.end.node is not None and not plan.output_given:
+            return state.results.get(state.end.node)
+        if len(plan.outputs) == 1:
+            return state.results.get(plan.outputs[0])
+        return {plan.ids[node]: state.results[node] for node in plan.outputs if node in state.results}
+
+    def _ending(self) -> Ending | None:
+        end = self.state.end
+        if end is None:
+            return None
+        limit: float | None = None
+        if end.cause == "steps":
+            limit = self.state.step_limit
+        elif end.cause == "cycles" and end.node is not None:
+            limit = self.task(end.node).options.max_cycles
+        elif end.cause == "timeout":
+            limit = self.options.timeout
+        return Ending(end.cause, None if end.node is None else self.state.ids[end.node], end.reason, limit)

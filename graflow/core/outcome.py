@@ -1,0 +1,112 @@
+"""What comes of an attempt: its outcome, and the directives that the task gave while it ran."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from graflow.core.task import Task
+
+
+class TaskError(msgspec.Struct, frozen=True):
+    """A failure as a value: what a failure edge hands to its target, and what travels between processes.
+
+    A task reached by ``wf.add_edge(a, b, on="failure")`` takes it as a parameter annotated ``TaskError``.
+
+    Attributes:
+        task_id: the task that failed.
+        attempt: the attempt that failed for good, counted from 1.
+        error_type: the qualified name of the exception's class, such as ``ValueError`` or ``package.module.Declined``.
+        message: ``str()`` of the exception.
+        remote_traceback: the formatted traceback of the process where it was raised.
+    """
+
+    task_id: str
+    attempt: int
+    error_type: str
+    message: str
+    remote_traceback: str = ""
+
+
+class NewTask(msgspec.Struct, frozen=True):
+    """``next_task(task)`` with a task that may not be in the plan."""
+
+    task: Task[..., Any]
+    ignore_existing: bool = False
+    goto: bool = False
+
+
+class Iteration(msgspec.Struct, frozen=True):
+    """``next_iteration(data, **arguments)``: what the next visit of the same task is given."""
+
+    data: Any = msgspec.UNSET
+    arguments: dict[str, Any] = {}
+
+    @property
+    def has_data(self) -> bool:
+        """Whether data was given by position."""
+        return self.data is not msgspec.UNSET
+
+
+class Directives(msgspec.Struct):
+    """What a task asked of its run. Recorded while it runs, applied only if it succeeds (rules 16 and 17)."""
+
+    goto: list[str] = []
+    new: list[NewTask] = []
+    iteration: Iteration | None = None
+    end_loop: bool = False
+    terminate: str | None = None
+    cancel: str | None = None
+
+
+class Success(msgspec.Struct, frozen=True):
+    """The attempt returned. ``items`` is the number of items when the value feeds a mapped group, -1 when it is no sequence."""
+
+    value: Any = None
+    directives: Directives | None = None
+    items: int | None = None
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The attempt failed for good. ``exception`` is the original where it is at hand; it does not travel."""
+
+    error: TaskError
+    exception: BaseException | None = None
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """The attempt failed and is to be tried again after ``delay`` seconds."""
+
+    delay: float
+    error: TaskError
+    counted: bool = True
+    """False for ``RetryLater``: asking for more time does not use up the retry budget."""
+
+
+class Suspend(msgspec.Struct, frozen=True):
+    """The attempt waits for an answer from outside; the step stays undecided."""
+
+    reason: str
+
+
+Outcome = Success | Failure | Retry | Suspend
+
+
+class GroupFailure(msgspec.Struct, frozen=True):
+    """A group whose policy was not met: its branches by what became of them."""
+
+    error: TaskError
+    failed: dict[str, Failure | GroupFailure]
+    succeeded: tuple[str, ...]
+    cancelled: tuple[str, ...]
+
+
+def describe(exception: BaseException, task_id: str, attempt: int = 1) -> Failure:
+    """The failure that an exception stands for, its traceback written out so that it can travel."""
+    kind = type(exception)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    trace = "".join(traceback.format_exception(exception))
+    return Failure(TaskError(task_id, attempt, name, str(exception), trace), exception)

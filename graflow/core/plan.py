@@ -1,0 +1,345 @@
+"""The compiled, frozen form of a graph: what a run is made from.
+
+Nodes and edges are numbered; everything a run asks of its graph again and again is looked up by number. Nodes of one scope are contiguous,
+top-level ones first, so that a group's members are a range.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from graflow.core.digest import digest_graph
+from graflow.core.edge import Edge
+from graflow.core.group import ParallelGroup
+from graflow.core.loops import Loop, find_loops
+from graflow.core.task import Task
+from graflow.errors import GraphError, UnknownTaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from graflow.core.graph import TaskGraph
+    from graflow.core.policy import GroupPolicy
+
+RUN: Final = -1
+"""The scope of top-level nodes."""
+
+Condition = Literal["success", "failure", "always"]
+
+
+class PlanEdge(msgspec.Struct, frozen=True, gc=False):
+    """An edge between two nodes of one scope."""
+
+    source: int
+    target: int
+    on: Condition = "success"
+
+
+class Mapping(msgspec.Struct, frozen=True):
+    """``task.map(source)``: members are made when the group is visited, one for each item of the source's result (rule 27)."""
+
+    task: Task[..., Any]
+    source: int
+    parameter: str
+
+
+class GroupPlan(msgspec.Struct, frozen=True):
+    """A group: its members by number, the branches they belong to, and what decides it.
+
+    Attributes:
+        members: numbers of the nodes written in the group.
+        lasts: for each branch the node whose result stands for it.
+        policy: when the group fails.
+        limit: how many members may run at once, None for all.
+        critical: numbers of the branches that ``critical`` names.
+        mapping: set for a group that is expanded at run time; then ``members`` and ``lasts`` are empty.
+    """
+
+    members: range
+    lasts: tuple[int, ...]
+    policy: GroupPolicy
+    limit: int | None
+    critical: frozenset[int]
+    mapping: Mapping | None
+
+
+class Plan:
+    """A graph ready to run. Made by :func:`compile_plan`; never changed afterwards, and shared by all runs of the graph.
+
+    Attributes are parallel sequences indexed by node number (``ids``, ``tasks``, ``groups``, ``scope``, ``branch``, ``outs``, ``ins``,
+    ``around``) or by edge number (``edges``). ``loops`` are ordered outer before inner within a scope.
+    """
+
+    __slots__ = (
+        "_all_ins", "_digest", "_handler_kinds", "around", "branch", "calls", "edges", "forks", "group_depth", "groups", "has_conditions", "ids", "index", "indegree", "ins", "is_back",
+        "loops", "map_sources", "max_cycles", "name", "nodes", "output_given", "outputs", "outs", "released", "scope", "start", "substitute", "tasks", "top",
+    )  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes: dict[str, Any] = {}
+        """tasks and groups by id, as the graph has them"""
+        self.ids: list[str] = []
+        self.index: dict[str, int] = {}
+        self.tasks: list[Task[..., Any] | None] = []
+        self.groups: list[GroupPlan | None] = []
+        self.scope: list[int] = []
+        self.branch: list[int] = []
+        self.group_depth: dict[int, int] = {RUN: 0}
+        self.max_cycles: dict[int, int] = {}
+        self.top: range = range(0)
+        self.edges: list[PlanEdge] = []
+        self.is_back = bytearray()
+        self.outs: list[tuple[int, ...]] = []
+        """all edges that leave a node"""
+        self.released: list[tuple[int, ...]] = []
+        """those decided as soon as their source is: neither back edges nor edges that leave a loop"""
+        self.ins: list[tuple[int, ...]] = []
+        """forward edges into a node: what its join waits for"""
+        self.indegree: list[int] = []
+        self.loops: list[Loop] = []
+        self.around: dict[int, tuple[int, ...]] = {}
+        """loops that hold a node, innermost first; nodes in no loop are absent"""
+        self.has_conditions = False
+        self.forks: dict[int, tuple[int, ...]] = {}
+        """nodes with a failure or always edge (rule 2), and those edges"""
+        self.map_sources: frozenset[int] = frozenset()
+        """nodes whose result some mapped group is expanded from"""
+        self.start: int | None = None
+        self.outputs: tuple[int, ...] = ()
+        self.output_given = False
+        self._digest: str | None = None
+        self._all_ins: list[list[int]] | None = None
+        self.substitute: Callable[[Task[..., Any]], Task[..., Any]] | None = None
+        """what replaces a task made at run time, in a plan with stubs"""
+        self._handler_kinds: dict[str, str] | None = None
+        self.calls: dict[int, Any] = {}
+        """how the arguments of a node are found; filled in by core.calls at a node's first visit and shared by all runs"""
+
+    @property
+    def all_ins(self) -> list[list[int]]:
+        """Edges into each node, back edges included; worked out when first asked for."""
+        if self._all_ins is None:
+            self._all_ins = [[] for _ in self.ids]
+            for number, edge in enumerate(self.edges):
+                self._all_ins[edge.target].append(number)
+        return self._all_ins
+
+    @property
+    def digest(self) -> str:
+        """What identifies the plan in every process: sha-256 over structure and code, start and output included."""
+        if self._digest is None:
+            ends = [self.start, self.outputs if self.output_given else None]
+            self._digest = sha256(repr((digest_graph(_Drawn(self)), ends)).encode()).hexdigest()
+        return self._digest
+
+    @property
+    def handler_kinds(self) -> dict[str, str]:
+        """The handlers that the plan's tasks need, each with one task that needs it."""
+        if self._handler_kinds is None:
+            mapped = (group.mapping.task for group in self.groups if group is not None and group.mapping is not None)
+            tasks = (task for task in (*self.tasks, *mapped) if task is not None)
+            self._handler_kinds = {task.handler_kind: task.id for task in tasks}
+        return self._handler_kinds
+
+    def substituted(self, substitute: Callable[[Task[..., Any]], Task[..., Any]]) -> Plan:
+        """The same plan with other tasks."""
+        twin = copy(self)
+        twin.substitute = substitute
+        twin.tasks = [None if task is None else substitute(task) for task in self.tasks]
+        twin.groups = [
+            replace(group, mapping=replace(group.mapping, task=substitute(group.mapping.task))) if group is not None and group.mapping is not None else group
+            for group in self.groups
+        ]
+        twin.calls, twin._handler_kinds, twin._digest = {}, None, None
+        return twin
+
+    def left_by(self, source: int, target: int) -> list[int]:
+        """Loops that hold ``source`` and not ``target``, outermost first."""
+        return [loop for loop in reversed(self.around.get(source, ())) if target not in self.loops[loop].body]
+
+    def sees(self, node: int, target: int) -> bool:
+        """Whether ``target`` stands beside ``node`` or beside a group around it (rule 15)."""
+        scope, wanted = self.scope[node], self.scope[target]
+        while scope != wanted:
+            if scope == RUN:
+                return False
+            scope = self.scope[scope]
+        return True
+
+    def downstream(self, node: int) -> set[int]:
+        """``node`` and all that forward edges lead to from there; a loop that is entered takes its exits with it (rule 13)."""
+        seen, work = {node}, [node]
+        entered = set[int]()
+        while work:
+            current = work.pop()
+            following = [edge for edge in self.outs[current] if not self.is_back[edge]]
+            for loop in self.around.get(current, ()):
+                if loop not in entered:
+                    entered.add(loop)
+                    following += self.loops[loop].leaving
+            for edge in following:
+                target = self.edges[edge].target
+                if target not in seen:
+                    seen.add(target)
+                    work.append(target)
+        return seen
+
+
+def compile_plan(graph: TaskGraph, *, start: str | None = None, output: str | None = None) -> Plan:
+    """The plan of a graph, from the graph's cache when it has not changed since.
+
+    Args:
+        graph: what to compile; it is validated first.
+        start: the id of the top-level node to begin with, None for all that nothing leads to (rule 3).
+        output: the id of the node whose result is the run's output, None for the last ones (rule 32).
+
+    Raises:
+        GraphError: the graph cannot run as it is written; the subclass says why.
+    """
+    key = (graph.revision, start, output)
+    cached = graph.compiled
+    if cached is not None and cached[0] == key:
+        plan: Plan = cached[1]
+        return plan
+    graph.validate()
+    plan = Plan(graph.name)
+    plan.nodes = dict(graph.nodes)
+    _number_nodes(plan, graph)
+    connect(plan, [PlanEdge(plan.index[edge.source], plan.index[edge.target], edge.on) for edge in graph.edges])
+    _choose_ends(plan, start, output)
+    graph.compiled = (key, plan)
+    return plan
+
+
+def _number_nodes(plan: Plan, graph: TaskGraph) -> None:
+    """Scope by scope, each a contiguous range: first the top level, then the members of each group in turn."""
+    nodes = graph.nodes
+    plan.top = _number_scope(plan, nodes, graph.members(None), RUN, {})
+    number = 0
+    while number < len(plan.ids):
+        node = nodes[plan.ids[number]]
+        if isinstance(node, ParallelGroup):
+            plan.group_depth[number] = plan.group_depth[plan.scope[number]] + 1
+            branch_of = {member.id: place for place, branch in enumerate(node.branches) for member in branch.nodes}
+            members = _number_scope(plan, nodes, graph.members(node.id), number, branch_of)
+            plan.groups[number] = _plan_group(plan, node, members)
+        number += 1
+    _resolve_mappings(plan, graph)
+
+
+def _number_scope(plan: Plan, nodes: Any, members: Sequence[str], scope: int, branch_of: dict[str, int]) -> range:
+    begin = len(plan.ids)
+    for member in members:
+        node = nodes[member]
+        number = plan.index[member] = len(plan.ids)
+        plan.ids.append(member)
+        plan.scope.append(scope)
+        plan.branch.append(branch_of.get(member, 0))
+        plan.groups.append(None)
+        if isinstance(node, Task):
+            plan.tasks.append(node)
+            if node.options.max_cycles is not None:
+                plan.max_cycles[number] = node.options.max_cycles
+        else:
+            plan.tasks.append(None)
+    return range(begin, len(plan.ids))
+
+
+def _plan_group(plan: Plan, group: ParallelGroup[Any], members: range) -> GroupPlan:
+    named = frozenset(plan.branch[plan.index[member]] for member in group.policy.ids if member in plan.index)
+    lasts = tuple(plan.index[branch.id] for branch in group.branches)
+    return GroupPlan(members, lasts, group.policy, group.limit, named, None)
+
+
+def _resolve_mappings(plan: Plan, graph: TaskGraph) -> None:
+    sources: set[int] = set()
+    for number, group in enumerate(plan.groups):
+        node = graph.nodes[plan.ids[number]] if group is not None else None
+        if group is None or not isinstance(node, ParallelGroup) or node.mapped is None:
+            continue
+        mapping = Mapping(node.mapped.task, plan.index[node.mapped.source_id], node.mapped.parameter)
+        sources.add(mapping.source)
+        plan.groups[number] = replace(group, mapping=mapping)
+    plan.map_sources = frozenset(sources)
+
+
+def connect(plan: Plan, edges: list[PlanEdge]) -> None:
+    """Give a plan whose nodes are numbered its edges, in drawing order, and find its loops."""
+    plan.edges = edges
+    plan.is_back = bytearray(len(edges))
+    _find_loops(plan)
+    _sort_edges(plan)
+
+
+def _find_loops(plan: Plan) -> None:
+    by_scope: dict[int, list[tuple[int, int, int]]] = {}
+    for number, edge in enumerate(plan.edges):
+        by_scope.setdefault(plan.scope[edge.source], []).append((number, edge.source, edge.target))
+    for scope, arcs in sorted(by_scope.items()):
+        group = plan.groups[scope] if scope != RUN else None
+        members = plan.top if group is None else group.members
+        plan.loops += find_loops(members, arcs, scope)
+    holders: dict[int, list[int]] = {}
+    for number, loop in enumerate(plan.loops):
+        for edge in loop.back:
+            plan.is_back[edge] = 1
+        for node in loop.body:
+            holders.setdefault(node, []).append(number)
+    plan.around = {
+        node: tuple(sorted(numbers, key=lambda number: -plan.loops[number].depth)) for node, numbers in holders.items()
+    }
+
+
+def _sort_edges(plan: Plan) -> None:
+    count = len(plan.ids)
+    outs: list[list[int]] = [[] for _ in range(count)]
+    released: list[list[int]] = [[] for _ in range(count)]
+    ins: list[list[int]] = [[] for _ in range(count)]
+    forks: dict[int, list[int]] = {}
+    kept = {edge for loop in plan.loops for edge in loop.leaving}
+    for number, edge in enumerate(plan.edges):
+        outs[edge.source].append(number)
+        if edge.on != "success":
+            plan.has_conditions = True
+            forks.setdefault(edge.source, []).append(number)
+        if plan.is_back[number]:
+            continue
+        ins[edge.target].append(number)
+        if number not in kept:
+            released[edge.source].append(number)
+    plan.outs = list(map(tuple, outs))
+    plan.released = list(map(tuple, released))
+    plan.ins = list(map(tuple, ins))
+    plan.indegree = list(map(len, ins))
+    plan.forks = {node: tuple(numbers) for node, numbers in forks.items()}
+
+
+def _choose_ends(plan: Plan, start: str | None, output: str | None) -> None:
+    if start is not None:
+        plan.start = _known(plan, start, "start")
+        if plan.scope[plan.start] != RUN:
+            around = plan.ids[plan.scope[plan.start]]
+            raise GraphError(f"start={start!r} is a member of the group {around!r}; start at the group or at another top-level node", ids=(start, around))
+    if output is not None:
+        plan.outputs = (_known(plan, output, "output"),)
+        plan.output_given = True
+    else:
+        plan.outputs = tuple(node for node in plan.top if all(plan.is_back[edge] for edge in plan.outs[node]))
+
+
+def _known(plan: Plan, node_id: str, role: str) -> int:
+    number = plan.index.get(node_id)
+    if number is None:
+        known = ", ".join(map(repr, plan.ids[:5]))
+        raise UnknownTaskError(
+            f"{role}={node_id!r} is not in the graph {plan.name!r}, which has {known}{', ...' if len(plan.ids) > 5 else ''}",
+            ids=(node_id,),
+            known=plan.ids[:5],
+        )
+    return number

@@ -1,0 +1,18 @@
+"""Coroutines, on the worker's event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from graflow.handlers.base import Handler
+
+if TYPE_CHECKING:
+    from graflow.handlers.base import TaskCall
+
+
+class CoroutineHandler(Handler):
+    """Awaits ``async def`` tasks where the worker runs. On a timeout or a stop they are cancelled at their next await."""
+
+    async def run(self, call: TaskCall) -> Any:
+        """Await the task. A ``def`` given to this handler still runs in a thread: nothing may block the loop."""
+        return await call.invoke()

@@ -1,0 +1,1 @@
+"""What travels between processes: values (``codec``), messages, and the names of functions."""

@@ -1,0 +1,215 @@
+"""One attempt: find its arguments, run it, and make an outcome of what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from graflow.core.boundary import UserCode
+from graflow.core.calls import find_arguments
+from graflow.core.context import SyncTaskContext, TaskContext
+from graflow.core.groups import item_count
+from graflow.core.outcome import Failure, Iteration, Outcome, Retry, Success, Suspend, describe
+from graflow.core.retry import RetryLater
+from graflow.core.suspension import SuspendStep
+from graflow.errors import ConfigurationError, TaskTimeoutError
+from graflow.handlers import Handler, TaskCall, ThreadHandler
+from graflow.worker.metrics import Counter
+from graflow.worker.services import TaskServices
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from graflow.backends.base import Backend, Delivery
+    from graflow.core.context import BaseContext
+
+logger = logging.getLogger("graflow.worker")
+
+
+class AttemptRunner:
+    """Runs deliveries to their outcomes.
+
+    Args:
+        backend: where arguments are found.
+        handlers: by name; ``thread`` among them.
+        resources: what ``lifespan`` yielded, seen as ``ctx.resources``.
+        random: draws the jitter of retries.
+    """
+
+    def __init__(self, backend: Backend, handlers: Mapping[str, Handler], resources: Mapping[str, Any], random: Random) -> None:
+        self._backend = backend
+        self._handlers = handlers
+        self._resources = resources
+        self._random = random
+        self._clock = backend.clock
+        threads = handlers["thread"]
+        self._threads = threads if isinstance(threads, ThreadHandler) else ThreadHandler()
+        self._hooked = {name for name, handler in handlers.items() if _has_hooks(handler)}
+        self.counter = Counter()
+
+    async def run(self, delivery: Delivery) -> Outcome | None:
+        """The outcome of an attempt; None if it was stopped."""
+        task = asyncio.current_task()
+        assert task is not None
+        began = self._clock.monotonic()
+        call: TaskCall | None = None
+        value: Any = None
+        try:
+            with UserCode() as code:
+                call = await self._prepare(delivery)
+                handler = self._handlers[delivery.spec.handler]
+                delivery.interrupt = task.cancel
+                timeout = delivery.task.options.timeout
+                value = await handler.run(call) if timeout is None else await _within(timeout, handler, call)
+            error: BaseException | None = code.error
+        except asyncio.CancelledError as cancelled:
+            if delivery.stopped:
+                task.uncancel()
+                return None
+            if task.cancelling():
+                raise  # the worker itself is being torn down
+            error = cancelled  # the task awaited something that somebody else cancelled
+        finally:
+            delivery.interrupt = None
+            if call is not None and delivery.stopped:
+                call.cancelled = True
+        if delivery.stopped:
+            await _absorb_cancellation(task)
+            return None
+        return await self._judge(delivery, call, value, error, self._clock.monotonic() - began)
+
+    async def _prepare(self, delivery: Delivery) -> TaskCall:
+        plan, spec = delivery.call, delivery.spec
+        if plan.needs_nothing:
+            arguments = plan.fixed
+        else:
+            view = await self._backend.coordinator.view(delivery, plan.names)
+            arguments = find_arguments(plan, view, spec.task_id)
+        call = TaskCall(
+            delivery.task, arguments, run_id=spec.run_id, task_id=spec.task_id, attempt=spec.attempt, cycle=spec.cycle,
+            make_context=lambda call: self._context(delivery, call), offload=self._threads.offload,
+        )  # fmt: skip
+        if plan.context is not None:
+            call.arguments = {plan.context: call.context, **arguments}
+        return call
+
+    def _context(self, delivery: Delivery, call: TaskCall) -> BaseContext:
+        kind = TaskContext if delivery.task.is_async else SyncTaskContext
+        return kind(
+            TaskServices(self._backend, delivery, call),
+            run_id=call.run_id, task_id=call.task_id, attempt=call.attempt, cycle=call.cycle,
+            max_cycles=delivery.task.options.max_cycles, workflow=delivery.workflow, resources=self._resources,
+        )  # fmt: skip
+
+    # ---- outcomes ----
+
+    async def _judge(self, delivery: Delivery, call: TaskCall | None, value: Any, error: BaseException | None, seconds: float) -> Outcome:
+        outcome = self._success(delivery, call, value) if error is None else self._failure(delivery, error)
+        if error is None and isinstance(outcome, Failure):
+            error = outcome.exception
+        if isinstance(outcome, Success):
+            self.counter.succeeded += 1
+            self.counter.seconds += seconds
+        elif not isinstance(outcome, Suspend):
+            self.counter.failed += 1
+            self.counter.seconds += seconds
+        if call is not None and delivery.spec.handler in self._hooked:
+            await self._call_hooks(self._handlers[delivery.spec.handler], call, error, seconds)
+        return outcome
+
+    def _success(self, delivery: Delivery, call: TaskCall | None, value: Any) -> Outcome:
+        context = call.given_context if call is not None else None
+        directives = context.directives if context is not None else None
+        items = item_count(value) if delivery.feeds_map else None
+        with UserCode() as code:  # a value that cannot travel fails its task
+            value = self._backend.seal(value)
+            if directives is not None:
+                self._check_new_tasks(directives.new)
+                if directives.iteration is not None:
+                    directives.iteration = self._seal_iteration(directives.iteration)
+        if code.error is not None:
+            return describe(code.error, delivery.spec.task_id, delivery.spec.attempt)
+        return Success(value, directives, items)
+
+    def _seal_iteration(self, iteration: Iteration) -> Iteration:
+        data = iteration.data
+        return Iteration(
+            self._backend.seal(data) if iteration.has_data else data, {name: self._backend.seal(value) for name, value in iteration.arguments.items()}
+        )
+
+    def _check_new_tasks(self, requests: list[Any]) -> None:
+        """A task for a handler that nobody has would wait for ever."""
+        for request in requests:
+            if self._backend.local and request.task.handler_kind not in self._handlers:
+                raise unknown_handler(request.task.id, request.task.handler_kind, self._handlers)
+
+    def _failure(self, delivery: Delivery, error: BaseException) -> Outcome:
+        spec = delivery.spec
+        if isinstance(error, SuspendStep):
+            return Suspend(error.reason)
+        failure = describe(error, spec.task_id, spec.attempt)
+        if isinstance(error, RetryLater):
+            return Retry(error.after, failure.error, counted=False)
+        policy = delivery.task.options.retry
+        if policy is not None and spec.retries < policy.max_retries and policy.retries(error):
+            return Retry(policy.delay(spec.retries + 1, self._random.random), failure.error)
+        return failure
+
+    async def _call_hooks(self, handler: Handler, call: TaskCall, error: BaseException | None, seconds: float) -> None:
+        with UserCode() as code:
+            if error is None:
+                await handler.on_task_success(call, seconds)
+            elif isinstance(error, TaskTimeoutError):
+                await handler.on_task_timeout(call, seconds)
+            else:
+                await handler.on_task_failure(call, error, seconds)
+        if code.error is not None:  # the outcome stands; the hook's own failure is told where operators look
+            logger.error("a hook of %s raised", type(handler).__name__, exc_info=code.error, extra={"run_id": call.run_id, "task_id": call.task_id})
+
+    @property
+    def abandoned_threads(self) -> int:
+        """Threads that still run a task nobody waits for."""
+        return self._threads.abandoned
+
+
+def unknown_handler(task_id: str, kind: str, known: Mapping[str, Handler]) -> ConfigurationError:
+    """The error for a task whose handler does not exist here."""
+    return ConfigurationError(
+        f"task {task_id!r} asks for the handler {kind!r}, but there are only {', '.join(map(repr, known))}; "
+        f"register it with handlers={{{kind!r}: ...}}",
+        setting="handlers",
+    )
+
+
+async def _within(timeout: float, handler: Handler, call: TaskCall) -> Any:
+    """Run with a limit in seconds; a task that swallows its cancellation has timed out all the same."""
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            value = await handler.run(call)
+    except TimeoutError:
+        if not limit.expired():
+            raise  # the task's own
+    if not limit.expired():
+        return value
+    call.cancelled = True
+    raise TaskTimeoutError(
+        f"task {call.task_id!r} (attempt {call.attempt}) ran longer than its timeout of {timeout:g} s; give it more time, or make it faster",
+        task_id=call.task_id, timeout=timeout,
+    )  # fmt: skip
+
+
+async def _absorb_cancellation(task: asyncio.Task[Any]) -> None:
+    """Take in a cancellation that came too late for the attempt, lest it strike the next one in the same asyncio task."""
+    if task.cancelling():
+        task.uncancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            return
+
+
+def _has_hooks(handler: Handler) -> bool:
+    names = ("on_task_success", "on_task_failure", "on_task_timeout")
+    return any(getattr(type(handler), name) is not getattr(Handler, name) for name in names)

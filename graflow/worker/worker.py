@@ -1,0 +1,180 @@
+"""A worker's life: begin, take what fits, run it, settle it, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from contextlib import AsyncExitStack
+from random import Random
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from graflow.backends import open_backend
+from graflow.errors import ConfigurationError
+from graflow.handlers import CoroutineHandler, Handler, ThreadHandler
+from graflow.worker.attempt import AttemptRunner
+from graflow.worker.committer import Committer
+from graflow.worker.slots import WorkerSlots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from graflow.backends.base import Backend, Delivery
+    from graflow.worker.metrics import WorkerMetrics
+
+    Lifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
+
+logger = logging.getLogger("graflow.worker")
+
+BREATH = 64
+"""steps that one asyncio task may run in a row without letting others in: no-op steps never wait, and would keep the loop to themselves"""
+
+
+class TaskWorker:
+    """Runs the tasks of a backend, as many at once as it has slots.
+
+    Args:
+        backend_or_url: where work comes from.
+        handlers: handlers by name, added to ``coroutine`` and ``thread``; one of these names replaces it.
+        concurrency: attempts at once, for each handler that has no limit of its own.
+        queues: the queues to serve, None for all.
+        worker_id: what the worker is called in events and metrics; host, pid and a random part by default.
+        grace: seconds that running tasks are given when the worker is stopped; what has not ended by then is cancelled and handed back.
+        lifespan: an async context manager that yields a mapping, seen by tasks as ``ctx.resources``: pools, clients, models.
+        seed: of the jitter of retries, None for a random one.
+
+    Example:
+        >>> async with TaskWorker(backend):
+        ...     ...                        # works in the background
+        >>> await TaskWorker(backend).run()   # works until stop() is called
+    """
+
+    def __init__(
+        self,
+        backend_or_url: str | Backend,
+        *,
+        handlers: Mapping[str, Handler] | None = None,
+        concurrency: int = 100,
+        queues: Sequence[str] | None = ("default",),
+        worker_id: str | None = None,
+        grace: float = 25.0,
+        lifespan: Lifespan | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.backend = open_backend(backend_or_url)
+        self.handlers: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), **_checked(handlers or {})}
+        self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self._slots = WorkerSlots(self.handlers, concurrency, queues)
+        self._grace = grace
+        self._lifespan = lifespan
+        self._random = Random(seed)  # noqa: S311 - spreads retries, guards nothing
+        self._attempts: AttemptRunner | None = None
+        self._committer = Committer(self.backend.coordinator, self._slots)
+        self._runners: set[asyncio.Task[None]] = set()
+        self._running: set[int] = set()
+        self._held: dict[int, Delivery] = {}
+        self._fetching: asyncio.Task[None] | None = None
+        self._stack: AsyncExitStack | None = None
+        self._stopped = asyncio.Event()
+
+    # ---- life ----
+
+    async def run(self) -> None:
+        """Work until :meth:`stop` is called."""
+        async with self:
+            await self._stopped.wait()
+
+    async def __aenter__(self) -> Self:
+        if self._stack is not None:
+            raise ConfigurationError(f"worker {self.worker_id} is running already; make another TaskWorker", setting="worker_id")
+        async with AsyncExitStack() as stack:
+            await self.backend.open()
+            for handler in self.handlers.values():
+                await handler.start()
+                stack.push_async_callback(handler.stop)
+            resources = await stack.enter_async_context(self._lifespan()) if self._lifespan is not None else {}
+            self._attempts = AttemptRunner(self.backend, self.handlers, resources, self._random)
+            self._stack = stack.pop_all()
+        self._stopped.clear()
+        self._slots.closed = False
+        self._fetching = asyncio.create_task(self._fetch(), name=f"graflow-fetch-{self.worker_id}")
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Take nothing more, let running tasks end within ``grace``, hand the rest back, and end."""
+        self._slots.closed = True
+        self._stopped.set()
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return
+        async with stack:
+            if self._fetching is not None:
+                self._fetching.cancel()
+                await asyncio.wait((self._fetching,))
+            await self._drain()
+
+    async def _drain(self) -> None:
+        if self._runners:
+            await asyncio.wait(self._runners, timeout=self._grace)
+        for runner in self._runners:
+            runner.cancel()
+        if self._runners:
+            await asyncio.wait(self._runners)
+        if self._held:
+            await self.backend.coordinator.release(list(self._held.values()))
+            self._held.clear()
+
+    # ---- work ----
+
+    async def _fetch(self) -> None:
+        """Wait for work whenever no running attempt will bring some along with its commit."""
+        while True:
+            for delivery in await self.backend.coordinator.fetch(self._slots):
+                self._begin(delivery)
+            await asyncio.sleep(0)
+
+    def _begin(self, delivery: Delivery) -> None:
+        self._held[id(delivery)] = delivery
+        runner = asyncio.create_task(self._work(delivery))
+        self._runners.add(runner)
+        runner.add_done_callback(self._runners.discard)
+
+    async def _work(self, delivery: Delivery) -> None:
+        """Run an attempt, and then whatever its commit brings back: under load there is no other way round."""
+        attempts = self._attempts
+        assert attempts is not None
+        steps = 0
+        while True:
+            outcome = await attempts.run(delivery)
+            del self._held[id(delivery)]
+            self._slots.give_back(delivery.spec.handler)
+            following = await self._committer.commit(delivery, outcome)
+            if not following:
+                return
+            delivery = following[0]
+            self._held[id(delivery)] = delivery
+            for other in following[1:]:
+                self._begin(other)
+            steps += 1
+            if not steps % BREATH:
+                await asyncio.sleep(0)
+
+    def metrics(self) -> WorkerMetrics:
+        """What the worker has done so far."""
+        if self._attempts is None:
+            raise ConfigurationError(f"worker {self.worker_id} has not been started; use async with worker, or await worker.run()", setting="worker_id")
+        return self._attempts.counter.read(self.worker_id, running=len(self._held), abandoned=self._attempts.abandoned_threads)
+
+
+def _checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
+    for name, handler in handlers.items():
+        if not isinstance(handler, Handler):
+            raise ConfigurationError(f"handlers[{name!r}] is a {type(handler).__name__}; give an instance of a Handler subclass", setting="handlers")
+    return handlers

@@ -1,0 +1,61 @@
+"""What holds for every test: nothing blocks an event loop, and nothing is left running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
+
+THREAD_GRACE = 2.0
+"""Seconds for which a pool's thread that was told to stop may go on: it wakes, and ends."""
+
+settings.register_profile("everyday", max_examples=100, deadline=None)
+settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("nightly", max_examples=20_000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left_behind() -> Iterator[None]:
+    """Fail a test that ends with a thread of its own still running, which would keep a program from exiting."""
+    before = set(threading.enumerate())
+    yield
+    started = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    for thread in started:
+        thread.join(THREAD_GRACE)
+    left = [thread.name for thread in started if thread.is_alive()]
+    assert not left, f"the test left threads running: {left}"
+
+
+@pytest.fixture(autouse=True)
+def blockbuster(no_thread_left_behind: None) -> Iterator[BlockBuster]:
+    """Make a blocking call on any event loop raise ``BlockingError``. A test may ask for it, to allow one."""
+    with blockbuster_ctx() as detector:
+        yield detector
+
+
+@pytest.fixture(autouse=True)
+def checked_for_tasks(request: pytest.FixtureRequest, blockbuster: BlockBuster) -> None:
+    """Apply ``no_task_left_behind`` to async tests only: the others need no event loop."""
+    if pytest_asyncio.is_async_test(request.node):
+        request.getfixturevalue("no_task_left_behind")
+
+
+@pytest.fixture
+async def no_task_left_behind() -> AsyncIterator[None]:
+    """Fail an async test that ends with tasks pending: the loop's closing would cancel them and say nothing.
+
+    It is set up before the fixtures that a test asks for and so looks after they have cleaned up.
+    """
+    before = asyncio.all_tasks()
+    yield
+    # One turn, for what has been told to end and only needs to be resumed.
+    await asyncio.sleep(0)
+    left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
+    assert not left, f"the test left tasks running: {left}"

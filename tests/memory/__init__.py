@@ -1,0 +1,1 @@
+"""What only the backend in memory does."""
