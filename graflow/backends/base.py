@@ -63,6 +63,7 @@ class Delivery(msgspec.Struct):
         call: where its arguments are found.
         workflow: name of the graph.
         feeds_map: whether a mapped group is expanded from the result.
+        iterated: whether ``next_iteration`` made this visit, and so gives it arguments.
     """
 
     spec: TaskSpec
@@ -70,6 +71,7 @@ class Delivery(msgspec.Struct):
     call: CallPlan
     workflow: str
     feeds_map: bool = False
+    iterated: bool = False
     stopped: bool = False
     interrupt: Callable[[], object] | None = None
 
@@ -279,6 +281,11 @@ class Backend(Protocol):
     @property
     def local(self) -> bool:
         """Whether runs live in this process and end with it."""
+        ...
+
+    @property
+    def seals(self) -> bool:
+        """Whether :meth:`seal` does anything."""
         ...
 
     def seal(self, value: Any) -> Any:

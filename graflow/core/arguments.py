@@ -79,22 +79,18 @@ class FunctionSignature:
         try:
             raw = inspect.signature(function).parameters
         except (TypeError, ValueError) as error:
-            raise GraphError(
-                f"the parameters of {function!r} cannot be found out; wrap it in a function of your own"
-            ) from error
+            raise GraphError(f"the parameters of {function!r} cannot be found out; wrap it in a function of your own") from error
         self._function = function
         self._raw = [parameter for parameter in raw.values() if parameter.kind in _KINDS]
         self._parameters: tuple[Parameter, ...] | None = None
         self._by_name: dict[str, Parameter] | None = None
-        self._positional = tuple(
-            parameter.name for parameter in self._raw if parameter.kind is inspect.Parameter.POSITIONAL_ONLY
-        )
-        self.accepts_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in raw.values())
+        self._positional = tuple(parameter.name for parameter in self._raw if parameter.kind is inspect.Parameter.POSITIONAL_ONLY)
+        self.accepts_any: bool = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in raw.values())
         self.injected: dict[str, Found] = find_injected(function, self._raw)
         if inject_context:
             self._inject_first()
-        self.names = frozenset(parameter.name for parameter in self._raw)
-        self.open_names = self.names - {name for name, found in self.injected.items() if found.role == "context"}
+        self.names: frozenset[str] = frozenset(parameter.name for parameter in self._raw)
+        self.open_names: frozenset[str] = self.names - {name for name, found in self.injected.items() if found.role == "context"}
 
     def _inject_first(self) -> None:
         if not self._raw:
@@ -109,9 +105,7 @@ class FunctionSignature:
         """All parameters in order, without ``*args`` and ``**kwargs``."""
         if self._parameters is None:
             hints = resolve_hints(self._function, self._raw)
-            self._parameters = tuple(
-                self._describe(parameter, hints.get(parameter.name, Any)) for parameter in self._raw
-            )
+            self._parameters = tuple(self._describe(parameter, hints.get(parameter.name, Any)) for parameter in self._raw)
         return self._parameters
 
     def _describe(self, raw: inspect.Parameter, annotation: Any) -> Parameter:
@@ -143,9 +137,7 @@ class FunctionSignature:
 
     def check_names(self, names: Iterable[str], task_id: str) -> None:
         """Raise GraphError when one of ``names`` is no parameter that a value can be bound to."""
-        unknown = [
-            name for name in names if name not in self.open_names and not (self.accepts_any and name not in self.names)
-        ]
+        unknown = [name for name in names if name not in self.open_names and not (self.accepts_any and name not in self.names)]
         if not unknown:
             return
         name = unknown[0]

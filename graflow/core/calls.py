@@ -6,6 +6,7 @@ What can be known of a node's parameters is worked out once per plan (:class:`Ca
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ from graflow.errors import ArgumentTypeError, MissingArgumentError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from graflow.core.arguments import Parameter
+    from graflow.core.arguments import FunctionSignature, Parameter
     from graflow.core.outcome import Iteration, TaskError
     from graflow.core.plan import Plan
     from graflow.core.task import Task
@@ -83,7 +84,7 @@ class Source(msgspec.Struct, frozen=True):
 class CallPlan(msgspec.Struct, frozen=True):
     """How to call the function of a node: fixed values, and where to look for the others."""
 
-    task: Task[..., Any]
+    signature: FunctionSignature
     context: str | None
     """name of the parameter that takes the context"""
     error: Parameter | None
@@ -93,16 +94,14 @@ class CallPlan(msgspec.Struct, frozen=True):
     fixed: dict[str, Any]
     sources: tuple[Source, ...]
     converters: dict[str, Parameter]
+    needs_nothing: bool
+    """whether the call can be made without looking at the run, unless next_iteration gave it something"""
 
     @property
     def names(self) -> list[str]:
         """Channel keys that the call may ask for."""
         return [source.parameter.name for source in self.sources]
 
-    @property
-    def needs_nothing(self) -> bool:
-        """Whether the call can be made without looking at the run."""
-        return not self.sources and self.error is None and self.item is None
 
 
 def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None = None, maker: tuple[str, int] | None = None) -> CallPlan:
@@ -115,12 +114,15 @@ def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None =
         item: the parameter that takes the item of a mapped group.
         maker: id and number of the task that made this one at run time; its result may be asked for by name.
     """
+    signature = task.signature
+    if not signature.parameters and not task.bound:  # nothing of the node matters: one plan serves all tasks of the function
+        return _plain_call(signature)
     context: str | None = None
     error: Parameter | None = None
     sources: list[Source] = []
     converters: dict[str, Parameter] = {}
     fixed = dict(task.bound)
-    for parameter in task.signature.parameters:
+    for parameter in signature.parameters:
         if parameter.role == "context":
             context = parameter.name
         elif parameter.name in fixed or parameter.name == item:
@@ -131,8 +133,14 @@ def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None =
             converters[parameter.name] = parameter
             sources.append(_source(plan, node, parameter, maker))
     for name in fixed.keys() & converters.keys():
-        fixed[name] = task.signature.convert(fixed[name], converters[name], task.id)
-    return CallPlan(task, context, error, item, fixed, tuple(sources), converters)
+        fixed[name] = signature.convert(fixed[name], converters[name], task.id)
+    needs_nothing = not sources and error is None and item is None
+    return CallPlan(signature, context, error, item, fixed, tuple(sources), converters, needs_nothing)
+
+
+@lru_cache(maxsize=1024)
+def _plain_call(signature: FunctionSignature) -> CallPlan:
+    return CallPlan(signature, None, None, None, {}, (), {}, needs_nothing=True)
 
 
 def _source(plan: Plan, node: int, parameter: Parameter, maker: tuple[str, int] | None) -> Source:
@@ -191,7 +199,7 @@ def find_arguments(call: CallPlan, view: StepView, task_id: str) -> dict[str, An
     if call.item is not None and call.item not in given:
         given[call.item] = view.item()
     for name, value in given.items():
-        values[name] = call.task.signature.convert(value, call.converters[name], task_id)
+        values[name] = call.signature.convert(value, call.converters[name], task_id)
     open_parameters = []
     for source in call.sources:
         parameter = source.parameter
@@ -199,7 +207,7 @@ def find_arguments(call: CallPlan, view: StepView, task_id: str) -> dict[str, An
             continue
         value = _look_up(source, view)
         if value is not MISSING:
-            values[parameter.name] = call.task.signature.convert(value, parameter, task_id)
+            values[parameter.name] = call.signature.convert(value, parameter, task_id)
         elif parameter.required:
             open_parameters.append(source)
     if open_parameters:
@@ -207,6 +215,11 @@ def find_arguments(call: CallPlan, view: StepView, task_id: str) -> dict[str, An
     if call.error is not None:
         _fill_error(call.error, view, values, task_id)
     return values
+
+
+def check_iteration(call: CallPlan, iteration: Iteration, task_id: str) -> None:
+    """Raise ArgumentTypeError when ``next_iteration`` gives what the task cannot take; asked before the visit is made."""
+    _from_iteration(call, iteration, task_id)
 
 
 def _from_iteration(call: CallPlan, iteration: Iteration, task_id: str) -> dict[str, Any]:
@@ -246,7 +259,7 @@ def _fill_from_predecessor(call: CallPlan, view: StepView, open_parameters: list
     if predecessor is not None:
         value = view.result(predecessor, keyed=parameter.wants_mapping)
         if value is not MISSING:
-            values[parameter.name] = call.task.signature.convert(value, parameter, task_id)
+            values[parameter.name] = call.signature.convert(value, parameter, task_id)
             return
     raise _missing(call, view, open_parameters, task_id)
 

@@ -45,18 +45,14 @@ def two_groups_error(node_id: str, first: str, second: str) -> GraphError:
         if same
         else f"use {node_id}.clone('other-id') in one of them"
     )
-    return GraphError(
-        f"{node_id!r} is a member of two groups, {first!r} and {second!r}; {hint}", ids=(node_id, first, second)
-    )
+    return GraphError(f"{node_id!r} is a member of two groups, {first!r} and {second!r}; {hint}", ids=(node_id, first, second))
 
 
 def check_graph(graph: Graph) -> None:
     """Raise the first reason why the graph cannot run; see :meth:`TaskGraph.validate`."""
     nodes = graph.nodes
     if not nodes:
-        raise EmptyGraphError(
-            f"the graph {graph.name!r} has no nodes; draw some with >>, or add a lone task with wf.add(task)"
-        )
+        raise EmptyGraphError(f"the graph {graph.name!r} has no nodes; draw some with >>, or add a lone task with wf.add(task)")
     edges = graph.edges
     for edge in edges:
         if edge.source == edge.target:
@@ -76,9 +72,7 @@ def _check_self_edge(node_id: str, node: Any) -> None:
             ids=(node_id,),
         )
     if node.options.max_cycles is None:
-        raise GraphError(
-            f"{node_id!r} leads to itself and would never end; give it a bound: @task(max_cycles=...)", ids=(node_id,)
-        )
+        raise GraphError(f"{node_id!r} leads to itself and would never end; give it a bound: @task(max_cycles=...)", ids=(node_id,))
 
 
 def _check_mapped(graph: Graph, group_id: str, source: str, edges: tuple[Edge, ...]) -> None:
@@ -95,15 +89,12 @@ def _check_mapped(graph: Graph, group_id: str, source: str, edges: tuple[Edge, .
         around = graph.scope_of(inner)
         if around is None:
             raise GraphError(
-                f"{group_id!r} maps over the result of {source!r}, which is a member of the group {wanted!r}; "
-                "map over that group instead",
+                f"{group_id!r} maps over the result of {source!r}, which is a member of the group {wanted!r}; map over that group instead",
                 ids=(group_id, source),
             )
         inner = around
     if inner == source:
-        raise GraphError(
-            f"{group_id!r} maps over the result of {source!r}, the group that it stands in", ids=(group_id, source)
-        )
+        raise GraphError(f"{group_id!r} maps over the result of {source!r}, the group that it stands in", ids=(group_id, source))
     if inner != group_id and not _leads_to(source, inner, edges):
         raise GraphError(
             f"{group_id!r} maps over the result of {source!r}, but nothing leads from there to the group {inner!r} "

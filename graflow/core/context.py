@@ -87,13 +87,13 @@ class BaseContext(Injected):
         workflow: str,
         resources: Mapping[str, Any],
     ) -> None:
-        self.run_id = run_id
-        self.task_id = task_id
-        self.attempt = attempt
-        self.cycle = cycle
-        self.max_cycles = max_cycles
-        self.workflow = workflow
-        self.resources = resources
+        self.run_id: str = run_id
+        self.task_id: str = task_id
+        self.attempt: int = attempt
+        self.cycle: int = cycle
+        self.max_cycles: int | None = max_cycles
+        self.workflow: str = workflow
+        self.resources: Mapping[str, Any] = resources
         self.directives: Directives | None = None
         self._services = services
         self._started = services.now()
@@ -138,9 +138,7 @@ class BaseContext(Injected):
 
     # ---- directives ----
 
-    def next_task(
-        self, task: Task[..., Any] | str, /, *, goto: bool = False, if_exists: Literal["error", "ignore"] = "error"
-    ) -> None:
+    def next_task(self, task: Task[..., Any] | str, /, *, goto: bool = False, if_exists: Literal["error", "ignore"] = "error") -> None:
         """Run ``task`` next.
 
         A task of the graph, or its id, is gone to, and the static successors are skipped. Any other task is added to
@@ -157,13 +155,11 @@ class BaseContext(Injected):
         if if_exists not in ("error", "ignore"):
             raise GraphError(f'if_exists={if_exists!r}: use "error" or "ignore"')
         if isinstance(task, str):
-            self._directives().goto.append(check_id(task, "the id of the next task"))
+            self.goto(task)
         elif isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
             self._directives().new.append(NewTask(task, ignore_existing=if_exists == "ignore", goto=goto))
         else:
-            raise GraphError(
-                f"next_task() takes a task or the id of one, not {task!r}; use goto() for a group of the graph"
-            )
+            raise GraphError(f"next_task() takes a task or the id of one, not {task!r}; use goto() for a group of the graph")
 
     def goto(self, target: Node[Any] | str, /) -> None:
         """Go to a node of the graph and skip the static successors. Several add up.
@@ -173,7 +169,8 @@ class BaseContext(Injected):
                 UnknownTaskError.)
         """
         node_id: Any = target.id if isinstance(target, Node) else target
-        self._directives().goto.append(check_id(node_id, "the node to go to"))
+        checked = check_id(node_id, "the id of the node to go to")
+        self._directives().goto.append(checked)
 
     def next_iteration(self, data: Any = msgspec.UNSET, /, **arguments: Any) -> None:
         """Visit this task again; its successors follow after the last iteration.

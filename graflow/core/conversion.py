@@ -23,28 +23,19 @@ def make_converter(annotation: Any) -> Converter | None:
     several classes of one's own). The converter raises :class:`msgspec.ValidationError` for a value that does not fit.
     A value that fits already is never rebuilt when the annotation is a plain class.
     """
-    if (
-        annotation is Any
-        or annotation is object
-        or isinstance(annotation, TypeVar | str)
-        or getattr(annotation, "_is_protocol", False)
-    ):
+    if annotation is Any or annotation is object or isinstance(annotation, TypeVar | str) or getattr(annotation, "_is_protocol", False):
         return None
     try:
         msgspec.inspect.type_info(annotation)
     except (TypeError, ValueError, NameError, AttributeError):
         return None
-    plain: Any = (
-        annotation
-        if isinstance(annotation, type) and get_origin(annotation) is None and not is_typed_dict(annotation)
-        else None
-    )
+    plain: Any = annotation if isinstance(annotation, type) and get_origin(annotation) is None and not is_typed_dict(annotation) else None
 
     def convert(value: Any) -> Any:
         if plain is not None and _is(value, plain):
             return value
         try:
-            converted: Any = msgspec.convert(value, annotation, dec_hook=_decode)
+            converted = _by_msgspec(value, annotation)
         except TypeError:
             return value  # a part of the annotation is something that cannot be checked, such as a protocol
         except msgspec.ValidationError:
@@ -54,6 +45,10 @@ def make_converter(annotation: Any) -> Converter | None:
         return converted
 
     return convert
+
+
+def _by_msgspec(value: Any, annotation: Any) -> Any:
+    return msgspec.convert(value, annotation, dec_hook=_decode)
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -99,9 +94,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 def is_typed_dict(annotation: Any) -> bool:
     """Whether a class is a TypedDict, which is no class to ``isinstance``."""
-    return (
-        isinstance(annotation, type) and hasattr(annotation, "__total__") and hasattr(annotation, "__required_keys__")
-    )
+    return isinstance(annotation, type) and hasattr(annotation, "__total__") and hasattr(annotation, "__required_keys__")
 
 
 def _decode(wanted: Any, value: Any) -> Any:

@@ -109,20 +109,24 @@ class DirectiveRules(GroupRules):
 
     def _spawn(self, maker: int, task: Task[..., Any]) -> None:
         """A task made at run time belongs to the scope and the branch of its maker and has no edges (19)."""
-        scope = self.scopes[self.scope_of[maker]]
         node = self.index_of_dynamic.get(task.id)
-        if node is None:
-            node = self.add_node(task.id, scope, self.branch_of[maker], maker, task)
-        if node not in self.dynamic:  # it is new, or its group has forgotten it since
-            self.dynamic[node] = maker
-            self.dynamic_tasks[node] = task
-            self.scope_of[node], self.branch_of[node] = scope.node, self.branch_of[maker]
-            scope.dynamic.append(node)
-            scope.members.append(node)
-        elif self.status[node] <= ACTIVE:  # visits of one task never overlap (18)
-            self.again.setdefault(node, []).append(task)
+        if node is not None and node in self.dynamic and self.status[node] <= ACTIVE:
+            self.again.setdefault(node, []).append(task)  # visits of one task never overlap (18)
             return
+        if node is None or node not in self.dynamic:
+            node = self._adopt(node, maker, task)
         self.visit_again(node, task)
+
+    def _adopt(self, node: int | None, maker: int, task: Task[..., Any]) -> int:
+        """Give a new task a place beside its maker; it may have had another one before, in a visit that is forgotten."""
+        scope, branch = self.scopes[self.scope_of[maker]], self.branch_of[maker]
+        if node is None:
+            node = self.add_node(task.id, scope, branch, maker, task)
+        self.dynamic[node] = maker
+        self.scope_of[node], self.branch_of[node] = scope.node, branch
+        scope.dynamic.append(node)
+        scope.members.append(node)
+        return node
 
     def visit_again(self, node: int, task: Task[..., Any]) -> None:
         """Visit a task made at run time, for the first time or once more."""

@@ -25,9 +25,7 @@ class Template(Protocol):
     def clone(self, id: str, /, **bound: Any) -> Any: ...
 
 
-def map_task(
-    template: Template, values: Any, *, parameter: str | None, name: str | None, limit: int | None
-) -> ParallelGroup[Any]:
+def map_task(template: Template, values: Any, *, parameter: str | None, name: str | None, limit: int | None) -> ParallelGroup[Any]:
     """The group of ``template.map(values)``; see :meth:`graflow.Task.map`."""
     if name is not None:
         check_id(name, "the name of a group")
@@ -36,10 +34,7 @@ def map_task(
     if isinstance(source, str):
         mapped = MapSource(template, check_id(source, "the id of the node to map over"), chosen)
         return ParallelGroup((), name=name or template.id, limit=limit, mapped=mapped)
-    members = tuple(
-        template.clone(f"{template.id}[{place}]", **{chosen: item})
-        for place, item in enumerate(_items(template.id, values))
-    )
+    members = tuple(template.clone(f"{template.id}[{place}]", **{chosen: item}) for place, item in enumerate(_items(template.id, values)))
     return ParallelGroup(members, name=name or template.id, limit=limit)
 
 
@@ -66,13 +61,9 @@ def _choose_parameter(template: Template, parameter: str | None) -> str:
     if parameter is not None:
         signature.check_names((parameter,), template.id)
         if parameter in template.bound:
-            raise GraphError(
-                f"{template.id}.map(parameter={parameter!r}): that argument is bound already", ids=(template.id,)
-            )
+            raise GraphError(f"{template.id}.map(parameter={parameter!r}): that argument is bound already", ids=(template.id,))
         return parameter
     chosen = signature.first_open(template.bound)
     if chosen is None:
-        raise GraphError(
-            f"{template.id}.map(...): no parameter of {template.id!r} is left open to take an item", ids=(template.id,)
-        )
+        raise GraphError(f"{template.id}.map(...): no parameter of {template.id!r} is left open to take an item", ids=(template.id,))
     return chosen

@@ -27,10 +27,10 @@ class FunctionSpec:
     __slots__ = ("_identity", "function", "is_async", "name", "signature")
 
     def __init__(self, function: Callable[..., Any], *, inject_context: bool = False) -> None:
-        self.function = function
-        self.name = _name_of(function)
-        self.is_async = _refuse_generators(function, self.name)
-        self.signature = FunctionSignature(function, inject_context=inject_context)
+        self.function: Callable[..., Any] = function
+        self.name: str = _name_of(function)
+        self.is_async: bool = _refuse_generators(function, self.name)
+        self.signature: FunctionSignature = FunctionSignature(function, inject_context=inject_context)
         self._identity: bytes | None = None
         self._check_contexts()
 
@@ -63,8 +63,7 @@ def _refuse_generators(function: Any, name: str) -> bool:
     for candidate in (called, inspect.unwrap(called)):
         if inspect.isgeneratorfunction(candidate) or inspect.isasyncgenfunction(candidate):
             raise GraphError(
-                f"{name} is a generator, and a task returns one value; return a list, "
-                "or send items as they come with ctx.emit(...)"
+                f"{name} is a generator, and a task returns one value; return a list, or send items as they come with ctx.emit(...)"
             )
     return inspect.iscoroutinefunction(called)
 

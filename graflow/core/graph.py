@@ -55,7 +55,7 @@ class TaskGraph:
     )
 
     def __init__(self, name: str = "graph") -> None:
-        self.name = check_id(name, "the name of a graph")
+        self.name: str = check_id(name, "the name of a graph")
         self.compiled: Any = None
         self._nodes: dict[str, GraphNode] = {}
         self._top: dict[str, None] = {}

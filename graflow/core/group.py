@@ -17,9 +17,7 @@ __all__ = ["Branch", "MapSource", "ParallelGroup", "parallel"]
 R = TypeVar("R")
 
 
-def parallel(
-    *nodes: Node[R], name: str | None = None, policy: PolicyLike | None = None, limit: int | None = None
-) -> ParallelGroup[R]:
+def parallel(*nodes: Node[R], name: str | None = None, policy: PolicyLike | None = None, limit: int | None = None) -> ParallelGroup[R]:
     """Run nodes side by side: ``a | b | c`` for many, or with a name, a policy or a limit.
 
     Unlike ``|`` it never takes a group apart: ``parallel(a | b, c)`` has two branches, the first of which is a group.
@@ -39,9 +37,7 @@ def parallel(
         parallel(*(fetch.clone(f"fetch-{url}", url=url) for url in urls), name="pages", limit=10)
     """
     if not nodes:
-        raise GraphError(
-            "parallel() was given no nodes; give at least one (task.map([]) makes a group that may be empty)"
-        )
+        raise GraphError("parallel() was given no nodes; give at least one (task.map([]) makes a group that may be empty)")
     for node in nodes:
         if not isinstance(node, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise operand_error("parallel()", "", node)

@@ -103,6 +103,7 @@ class GroupRules(Rounds):
         for member in scope.pool[count:]:
             self.mark(member, CANCELLED)
             self._forget(member)
+            scope.succeeded.discard(self.branch_of[member])  # nor does its branch count any more
         scope.members = scope.pool[:count]
         scope.lasts = list(scope.members)
         for member in scope.members:

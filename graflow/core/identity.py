@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 _LITERALS: Final = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 _TELLING: Final = (
@@ -54,7 +54,7 @@ def reference(function: Callable[..., Any]) -> str:
         reference(partial(pow, 2))         # "functools:<partial builtins:pow>"
     """
     if isinstance(function, functools.partial):
-        return f"functools:<partial {reference(cast('Callable[..., Any]', function.func))}>"
+        return f"functools:<partial {reference(cast('Any', function).func)}>"
     if isinstance(function, MethodType):
         owner: object = function.__self__
         name = str(getattr(function.__func__, "__name__", "?"))
@@ -114,13 +114,13 @@ class _Fingerprint:
         elif isinstance(value, FunctionType):
             self._add_function(value)
         elif isinstance(value, tuple | list):
-            items = cast("tuple[Any, ...]", value)
+            items = cast("Collection[Any]", value)
             self._add_all(_kind(items), items)
         elif isinstance(value, set | frozenset):
-            members = cast("frozenset[Any]", value)
+            members = cast("Collection[Any]", value)
             self._add_unordered(_kind(members), members)
         elif isinstance(value, dict):
-            self._add_all("dict", cast("dict[Any, Any]", value).items())
+            self._add_all("dict", cast("Mapping[Any, Any]", value).items())
         elif isinstance(value, type):
             self._put("class", f"{value.__module__}:{value.__qualname__}".encode())
         else:

@@ -37,9 +37,7 @@ def unknown_error(node_id: str, graph: str, known: Iterable[str], why: str = "")
     if not ids:
         return UnknownTaskError(f"{why}{node_id!r} is not in the graph {graph!r}, which is empty", ids=(node_id,))
     guess = close_matches(node_id, ids)
-    return UnknownTaskError(
-        f"{why}{node_id!r} is not in the graph {graph!r}; {guess}it has {listed(ids)}", ids=(node_id,), known=ids[:5]
-    )
+    return UnknownTaskError(f"{why}{node_id!r} is not in the graph {graph!r}; {guess}it has {listed(ids)}", ids=(node_id,), known=ids[:5])
 
 
 def close_matches(wanted: str, known: Iterable[str]) -> str:

@@ -178,15 +178,15 @@ class ParallelGroup(Node[list[R]], Generic[R]):
         limit: int | None = None,
         mapped: MapSource | None = None,
     ) -> None:
-        self.rope = rope
+        self.rope: Any = rope
         self._id = None if name is None else check_id(name, "the name of a group")
         self._branches: tuple[Branch, ...] | None = None
         self._policy: GroupPolicy | None = None
         self._joined = False
-        self.limit = None if limit is None else _check_limit(limit)
-        self.mapped = mapped
-        self.named = name is not None
-        self.revision = 0
+        self.limit: int | None = None if limit is None else _check_limit(limit)
+        self.mapped: MapSource | None = mapped
+        self.named: bool = name is not None
+        self.revision: int = 0
         if policy is not None:
             self.with_policy(policy)
 
@@ -311,10 +311,7 @@ def _check_limit(limit: Any) -> int:
 
 def _branches_of(rope: Any) -> tuple[Branch, ...]:
     operands: list[Node[Any]] = list(leaves(rope))
-    branches = [
-        Branch(each.nodes, each.edges, each.last) if isinstance(each, Chain) else Branch((each,), (), each)
-        for each in operands
-    ]
+    branches = [Branch(each.nodes, each.edges, each.last) if isinstance(each, Chain) else Branch((each,), (), each) for each in operands]
     owner: dict[str, tuple[Node[Any], Branch]] = {}
     for branch in branches:
         for node in branch.nodes:

@@ -84,9 +84,7 @@ def at_least_n(n: int, /, *, early: bool = False) -> GroupPolicy:
         InvalidPolicyError: ``n`` is not a whole number above 0.
     """
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidPolicyError(
-            f"at_least_n({n!r}): give a whole number, 1 or more; best_effort asks for no success at all"
-        )
+        raise InvalidPolicyError(f"at_least_n({n!r}): give a whole number, 1 or more; best_effort asks for no success at all")
     return GroupPolicy("at_least_n", n=n, early=bool(early))
 
 
@@ -100,9 +98,7 @@ def critical(ids: Iterable[str | Identified], /) -> GroupPolicy:
         InvalidPolicyError: ``ids`` is empty, a single string, or holds something without an id.
     """
     if isinstance(ids, str):
-        raise InvalidPolicyError(
-            f"critical({ids!r}) would mean its single letters; write critical([{ids!r}])", ids=(ids,)
-        )
+        raise InvalidPolicyError(f"critical({ids!r}) would mean its single letters; write critical([{ids!r}])", ids=(ids,))
     if not isinstance(ids, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidPolicyError(f"critical({ids!r}): give the ids in a list or set, such as critical(['a', 'b'])")
     names: set[str] = set()
@@ -133,8 +129,7 @@ def coerce_policy(policy: object) -> GroupPolicy:
     if callable(policy) and not isinstance(policy, type):
         return _custom(policy)
     raise InvalidPolicyError(
-        f"{policy!r} is no group policy; use strict, best_effort, at_least_n(n), critical(ids), "
-        "or a function (GroupState) -> bool"
+        f"{policy!r} is no group policy; use strict, best_effort, at_least_n(n), critical(ids), or a function (GroupState) -> bool"
     )
 
 
@@ -176,9 +171,7 @@ def _checked(policy: GroupPolicy) -> GroupPolicy:
 def _custom(function: Callable[..., Any]) -> GroupPolicy:
     name = getattr(function, "__name__", repr(function))
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-        raise InvalidPolicyError(
-            f"the policy {name} is async; a policy decides at once from the GroupState, so make it a plain def"
-        )
+        raise InvalidPolicyError(f"the policy {name} is async; a policy decides at once from the GroupState, so make it a plain def")
     try:
         inspect.signature(function).bind(GroupState())
     except TypeError as error:

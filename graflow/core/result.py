@@ -81,7 +81,4 @@ class RunResult(Generic[O_co]):
             return f"{node_id!r} has no result: it was {self.others[node_id]}"
         known = [*self.results, *self.groups, *self.errors, *self.others]
         hint = close_matches(node_id, known).strip() or f"there are results of {listed(known) or 'no task'}"
-        return (
-            f"run {self.run_id!r} ({self.status}) has no result of {node_id!r}: "
-            f"it was not completed, or is not in the graph; {hint}"
-        )
+        return f"run {self.run_id!r} ({self.status}) has no result of {node_id!r}: it was not completed, or is not in the graph; {hint}"

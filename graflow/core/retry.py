@@ -88,7 +88,7 @@ class RetryLater(Exception):
         if not _is_number(after) or not math.isfinite(after) or after < 0:
             raise GraphError(f"RetryLater(after={after!r}): give the seconds to wait, 0 or more")
         super().__init__(f"try again after {after:g} s")
-        self.after = float(after)
+        self.after: float = float(after)
 
     def __reduce__(self) -> tuple[type[RetryLater], tuple[float]]:
         return RetryLater, (self.after,)

@@ -204,7 +204,13 @@ class RunState(DirectiveRules):
                 self.admit(self.admissions.popleft())
             elif not self._close_innermost():
                 break
+        if self.end is not None:
+            self._drop_agenda()
         self.drop_short_lived()
+
+    def _drop_agenda(self) -> None:
+        for agenda in (self.edge_agenda, self.look_agenda, self.visit_agenda, self.admissions):
+            agenda.clear()
 
     def _close_innermost(self) -> bool:
         loop, scope = self.pop_drained()
@@ -285,8 +291,6 @@ class RunState(DirectiveRules):
     def finish(self, end: End) -> None:
         """End the run: nothing goes on, and what is out is taken back."""
         self.end = end
-        for agenda in (self.edge_agenda, self.look_agenda, self.visit_agenda, self.admissions):
-            agenda.clear()
         node = self.status.find(ACTIVE)
         while node >= 0:
             self.stop(node)

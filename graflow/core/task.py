@@ -62,9 +62,7 @@ class Task(Node[R_co], Generic[P, R_co]):
     _options: TaskOptions
     _spec: FunctionSpec
 
-    def __init__(
-        self, id: str, spec: FunctionSpec, options: TaskOptions, bound: Mapping[str, Any] = _NOTHING_BOUND
-    ) -> None:
+    def __init__(self, id: str, spec: FunctionSpec, options: TaskOptions, bound: Mapping[str, Any] = _NOTHING_BOUND) -> None:
         _set(self, "_id", id)
         _set(self, "_spec", spec)
         _set(self, "_options", options)

@@ -43,12 +43,10 @@ class Workflow(Generic[O_co]):
 
     __slots__ = ("_graph", "_recorder", "_tokens", "name", "output", "start")
 
-    def __init__(
-        self, name: str, *, start: Node[Any] | str | None = None, output: Node[O_co] | str | None = None
-    ) -> None:
-        self.name = check_id(name, "the name of a workflow")
-        self.start = _id_of(start, "start=")
-        self.output = _id_of(output, "output=")
+    def __init__(self, name: str, *, start: Node[Any] | str | None = None, output: Node[O_co] | str | None = None) -> None:
+        self.name: str = check_id(name, "the name of a workflow")
+        self.start: str | None = _id_of(start, "start=")
+        self.output: str | None = _id_of(output, "output=")
         self._graph = TaskGraph(name)
         self._recorder = Recorder()
         self._tokens: list[Token[Recorder | None]] = []
@@ -57,9 +55,7 @@ class Workflow(Generic[O_co]):
         self._tokens.append(current_recorder.set(self._recorder))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         current_recorder.reset(self._tokens.pop())
         if kind is None and not self._tokens:
             self._flush(self._graph)
@@ -193,9 +189,7 @@ class Workflow(Generic[O_co]):
 def workflow(name: str, *, start: Node[Any] | str | None = None, output: str | None = None) -> Workflow[Any]: ...
 @overload
 def workflow(name: str, *, output: Node[T], start: Node[Any] | str | None = None) -> Workflow[T]: ...
-def workflow(
-    name: str, *, start: Node[Any] | str | None = None, output: Node[Any] | str | None = None
-) -> Workflow[Any]:
+def workflow(name: str, *, start: Node[Any] | str | None = None, output: Node[Any] | str | None = None) -> Workflow[Any]:
     """A workflow to be drawn in a ``with`` block.
 
     Args:

@@ -4,61 +4,78 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from graflow.errors import GraflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
+    from graflow.backends.base import Delivery
     from graflow.core.context import BaseContext
-    from graflow.core.task import Task
+
+
+class CallHost(Protocol):
+    """What a call needs of the worker that makes it."""
+
+    def context_of(self, call: TaskCall) -> BaseContext:
+        """The context to hand to the task."""
+        ...
+
+    async def offload(self, call: TaskCall, function: Callable[[], Any]) -> Any:
+        """Call a function in a thread."""
+        ...
 
 
 class TaskCall:
     """One attempt, ready to be run.
 
     Attributes:
-        run_id: the run.
-        task_id: the task's id in the run.
-        attempt: which attempt of this visit, from 1.
-        cycle: which visit of this task, from 1.
-        task: the task itself, with its options.
+        task: the task, with its options.
         arguments: what the function is called with, by name; the context is among them where the function takes one.
-        context: the context of the attempt, made when first asked for.
         cancelled: whether the attempt has been told to stop; read by ``ctx.is_cancelled`` from other threads.
     """
 
-    __slots__ = ("_make_context", "_offload", "arguments", "attempt", "cancelled", "cycle", "run_id", "task", "task_id", "_context")
+    __slots__ = ("_context", "_delivery", "_host", "arguments", "cancelled", "task")
 
-    def __init__(
-        self,
-        task: Task[..., Any],
-        arguments: Mapping[str, Any],
-        *,
-        run_id: str,
-        task_id: str,
-        attempt: int,
-        cycle: int,
-        make_context: Callable[[TaskCall], BaseContext],
-        offload: Callable[[TaskCall, Callable[[], Any]], Awaitable[Any]],
-    ) -> None:
-        self.task = task
+    def __init__(self, delivery: Delivery, arguments: Mapping[str, Any], host: CallHost) -> None:
+        self.task = delivery.task
         self.arguments = arguments
-        self.run_id = run_id
-        self.task_id = task_id
-        self.attempt = attempt
-        self.cycle = cycle
         self.cancelled = False
         self._context: BaseContext | None = None
-        self._make_context = make_context
-        self._offload = offload
+        self._delivery = delivery
+        self._host = host
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return self._delivery.spec.run_id
+
+    @property
+    def task_id(self) -> str:
+        """The task's id in the run."""
+        return self._delivery.spec.task_id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of this visit, from 1."""
+        return self._delivery.spec.attempt
+
+    @property
+    def cycle(self) -> int:
+        """Which visit of this task in the run, from 1."""
+        return self._delivery.spec.cycle
+
+    @property
+    def delivery(self) -> Delivery:
+        """The attempt as the backend handed it out."""
+        return self._delivery
 
     @property
     def context(self) -> BaseContext:
-        """The context of the attempt."""
+        """The context of the attempt, made when first asked for."""
         if self._context is None:
-            self._context = self._make_context(self)
+            self._context = self._host.context_of(self)
         return self._context
 
     @property
@@ -71,17 +88,15 @@ class TaskCall:
 
         What the function raises is raised here.
         """
-        if self.task.is_async:
-            return await self.call()
-        return await self._offload(self, self.call_blocking)
-
-    def call(self) -> Any:
-        """Call the function on the spot, and give what it gives: a coroutine, for an ``async def``."""
-        return self.task.signature.call(self.task.function, self.arguments)
+        spec = self.task.spec
+        if spec.is_async:
+            return await spec.signature.call(spec.function, self.arguments)
+        return await self._host.offload(self, self.call_blocking)
 
     def call_blocking(self) -> Any:
         """Call a ``def`` on the spot. A coroutine among what comes back means that it should have been an ``async def``."""
-        value = self.call()
+        spec = self.task.spec
+        value = spec.signature.call(spec.function, self.arguments)
         if type(value) is CoroutineType:
             value.close()
             raise GraflowError(f"task {self.task_id!r} is a def that returned a coroutine, which nobody awaits; declare it async def")

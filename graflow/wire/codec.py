@@ -73,9 +73,7 @@ def decode(data: bytes | bytearray | memoryview) -> Any:
     try:
         return _decode(data)
     except _MALFORMED as error:
-        raise SerializationError(
-            f"{len(data)} bytes arrived that are not a value written by Graflow: {error}"
-        ) from error
+        raise SerializationError(f"{len(data)} bytes arrived that are not a value written by Graflow: {error}") from error
 
 
 def roundtrip(value: Any, *, name: str = "value") -> Any:
@@ -132,6 +130,4 @@ def _encode_tagged(value: Any, name: str) -> bytes:
         raise refusal.error(name) from None
     except RecursionError:
         # The depth is limited, but the stack may have been nearly used up when we were called.
-        raise SerializationError(
-            f"{name} is nested too deeply to be encoded from here: flatten it", path=name
-        ) from None
+        raise SerializationError(f"{name} is nested too deeply to be encoded from here: flatten it", path=name) from None

@@ -54,7 +54,8 @@ def resolve(name: str) -> Callable[..., Any]:
         return found.function
     if not callable(found):
         raise _not_found(name, f"is a {type(found).__name__}, not a function")
-    return found
+    function: Callable[..., Any] = found
+    return function
 
 
 def is_importable(function: Callable[..., Any]) -> bool:
@@ -83,9 +84,7 @@ def _module(name: str, reference: str) -> ModuleType:
             missing = f"importing {name} needs {error.name!r}, which is not installed here"
         raise _not_found(reference, f"was not found: {missing}; {_remedy(name)}") from error
     except (Exception, SystemExit) as error:  # the module's own code runs, and may raise anything, or call exit()
-        raise _not_found(
-            reference, f"was not found: importing {name} raised {type(error).__name__}: {error}"
-        ) from error
+        raise _not_found(reference, f"was not found: importing {name} raised {type(error).__name__}: {error}") from error
 
 
 def _remedy(module_name: str) -> str:

@@ -47,9 +47,7 @@ def rebuild(code: int, data: memoryview) -> Any:
     """
     build = _BUILDERS.get(code)
     if build is None:
-        raise SerializationError(
-            f"extension {code} is not known here: it was written by a newer Graflow, or not by Graflow"
-        )
+        raise SerializationError(f"extension {code} is not known here: it was written by a newer Graflow, or not by Graflow")
     return build(data)
 
 

@@ -14,19 +14,30 @@ import enum
 import sys
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 
 from graflow.errors import SerializationError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _HEAP_TYPE: Final = 1 << 9
 """The flag of classes made by a ``class`` statement (``Py_TPFLAGS_HEAPTYPE``)."""
 
-BASES: Final[dict[str, type]] = {
-    base.__name__: base for base in (str, bytes, int, float, tuple, list, dict, set, frozenset)
-}
+BASES: Final[dict[str, type]] = {base.__name__: base for base in (str, bytes, int, float, tuple, list, dict, set, frozenset)}
 """Built-in types that a class of the user's may extend and still travel."""
+
+_FILLED_BY: Final[dict[type, str]] = {list: "extend", dict: "update", set: "update"}
+"""The method that puts content into those of them that can be changed."""
+
+T = TypeVar("T")
+
+
+def once_per_class(find_out: Callable[[type[Any]], T]) -> Callable[[type[Any]], T]:
+    """Remember what was found out about the classes met last."""
+    return cast("Callable[[type[Any]], T]", lru_cache(maxsize=1024)(find_out))
 
 
 def class_reference(cls: type[object]) -> str:
@@ -60,7 +71,7 @@ def _namespace(found: object) -> Any:
 # ---- dataclasses ---------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
+@once_per_class
 def dataclass_fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
     """The fields of a dataclass, without asking it each time."""
     return dataclasses.fields(cls)
@@ -136,7 +147,7 @@ def make_struct(cls: type[msgspec.Struct], state: dict[str, Any], attributes: di
     return _with_attributes(value, attributes)
 
 
-@lru_cache(maxsize=1024)
+@once_per_class
 def struct_defaults(cls: type[msgspec.Struct]) -> dict[str, Any]:
     """The default of each field; ``NODEFAULT`` for those that the constructor insists on."""
     fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
@@ -158,7 +169,7 @@ def make_member(cls: type[enum.Enum], name: str | None, value: Any) -> Any:
     return value
 
 
-@lru_cache(maxsize=1024)
+@once_per_class
 def builtin_base(cls: type) -> type | None:
     """The built-in type that a class of the user's extends, if that is all there is to its instances besides
     ``__dict__``.
@@ -191,7 +202,7 @@ def builtin_content(value: Any, base: type) -> Any:
 def make_subclass(cls: type, base: type, content: Any, attributes: dict[str, Any] | None) -> Any:
     """The reverse of :func:`builtin_content`, again without any code of the class."""
     built_in: Any = base
-    fill = {list: "extend", dict: "update", set: "update"}.get(base)
+    fill = _FILLED_BY.get(base)
     if fill is None:
         return _with_attributes(built_in.__new__(cls, content), attributes)
     made = built_in.__new__(cls)

@@ -35,12 +35,8 @@ _FINAL_TYPES: Final = (
     bytearray, complex, collections.OrderedDict, collections.deque,
 )  # fmt: skip
 
-_IN_PROCESS: Final = (
-    "it belongs to this process: open it in `lifespan=` and take it from `ctx.resources` where it is needed"
-)
-_GRAFLOW: Final = (
-    "it belongs to this process: hand on its id, and take channel, context and engine from where the task runs"
-)
+_IN_PROCESS: Final = "it belongs to this process: open it in `lifespan=` and take it from `ctx.resources` where it is needed"
+_GRAFLOW: Final = "it belongs to this process: hand on its id, and take channel, context and engine from where the task runs"
 
 
 class Refused(Exception):
@@ -66,9 +62,7 @@ class Refused(Exception):
             return _nesting_error(name, trail)
         path = name + "".join(segment for _, segment in trail)
         type_name = _type_name(self.kind)
-        return SerializationError(
-            f"{path} is a {type_name}, which cannot travel: {self.remedy}", path=path, type_name=type_name
-        )
+        return SerializationError(f"{path} is a {type_name}, which cannot travel: {self.remedy}", path=path, type_name=type_name)
 
 
 def segment(key: object) -> str:
@@ -81,8 +75,7 @@ def segment(key: object) -> str:
 def too_large(name: str, size: int, limit: int) -> SerializationError:
     """The error for a value that takes more bytes than it may."""
     return SerializationError(
-        f"{name} takes {size:,} bytes, and the limit is {limit:,}: "
-        "store it elsewhere and hand on where it is, or raise the limit",
+        f"{name} takes {size:,} bytes, and the limit is {limit:,}: store it elsewhere and hand on where it is, or raise the limit",
         path=name,
     )
 
@@ -94,15 +87,12 @@ def _nesting_error(name: str, trail: list[tuple[int, str]]) -> SerializationErro
             outer = name + "".join(part for _, part in trail[: seen[container]])
             path = name + "".join(part for _, part in trail[:depth])
             return SerializationError(
-                f"{path} is {outer} again, and what contains itself cannot travel: "
-                "hand on the parts, or ids in place of objects",
+                f"{path} is {outer} again, and what contains itself cannot travel: hand on the parts, or ids in place of objects",
                 path=path,
             )
         seen[container] = depth
     path = name + "".join(part for _, part in trail[:6]) + "..."
-    return SerializationError(
-        f"{path} is nested deeper than {MAX_DEPTH} levels: flatten it, or hand it on as text or bytes", path=path
-    )
+    return SerializationError(f"{path} is nested deeper than {MAX_DEPTH} levels: flatten it, or hand it on as text or bytes", path=path)
 
 
 def _type_name(kind: type) -> str:

@@ -12,7 +12,6 @@ import pathlib
 import struct
 import uuid
 import zoneinfo
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -25,6 +24,7 @@ from graflow.wire.records import (
     class_of,
     dataclass_state,
     is_plain_object,
+    once_per_class,
     struct_state,
 )
 from graflow.wire.refusals import Refused, segment
@@ -269,7 +269,7 @@ def _moment(code: int, value: datetime.datetime | datetime.time, offset: datetim
     return Ext(code, _encode([local, value.fold, name, None if offset is None else offset // _MICROSECOND]))
 
 
-@lru_cache(maxsize=1024)
+@once_per_class
 def _method_for(kind: type[Any]) -> Method:
     """How values of a class that is not in the table are taken apart."""
     if issubclass(kind, enum.Enum):

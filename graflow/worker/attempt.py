@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from graflow.core.boundary import UserCode
-from graflow.core.calls import find_arguments
+from graflow.core.calls import check_iteration, find_arguments
 from graflow.core.context import SyncTaskContext, TaskContext
 from graflow.core.groups import item_count
 from graflow.core.outcome import Failure, Iteration, Outcome, Retry, Success, Suspend, describe
@@ -20,10 +20,11 @@ from graflow.worker.metrics import Counter
 from graflow.worker.services import TaskServices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from graflow.backends.base import Backend, Delivery
     from graflow.core.context import BaseContext
+    from graflow.core.outcome import Directives, NewTask
 
 logger = logging.getLogger("graflow.worker")
 
@@ -43,103 +44,116 @@ class AttemptRunner:
         self._handlers = handlers
         self._resources = resources
         self._random = random
-        self._clock = backend.clock
+        self._monotonic = backend.clock.monotonic
+        self._seals = backend.seals
         threads = handlers["thread"]
         self._threads = threads if isinstance(threads, ThreadHandler) else ThreadHandler()
         self._hooked = {name for name, handler in handlers.items() if _has_hooks(handler)}
         self.counter = Counter()
 
-    async def run(self, delivery: Delivery) -> Outcome | None:
-        """The outcome of an attempt; None if it was stopped."""
-        task = asyncio.current_task()
-        assert task is not None
-        began = self._clock.monotonic()
+    async def run(self, delivery: Delivery, runner: asyncio.Task[Any]) -> Outcome | None:
+        """The outcome of an attempt, run in the asyncio task ``runner``, which is the one that calls this; None if the attempt was stopped."""
+        began = self._monotonic()
         call: TaskCall | None = None
         value: Any = None
         try:
             with UserCode() as code:
-                call = await self._prepare(delivery)
+                plan = delivery.call
+                arguments = plan.fixed if plan.needs_nothing and not delivery.iterated else await self._arguments(delivery)
+                call = TaskCall(delivery, arguments, self)
+                if plan.context is not None:
+                    call.arguments = {plan.context: call.context, **arguments}
                 handler = self._handlers[delivery.spec.handler]
-                delivery.interrupt = task.cancel
+                delivery.interrupt = runner.cancel
                 timeout = delivery.task.options.timeout
                 value = await handler.run(call) if timeout is None else await _within(timeout, handler, call)
             error: BaseException | None = code.error
         except asyncio.CancelledError as cancelled:
             if delivery.stopped:
-                task.uncancel()
+                runner.uncancel()
                 return None
-            if task.cancelling():
+            if runner.cancelling():
                 raise  # the worker itself is being torn down
             error = cancelled  # the task awaited something that somebody else cancelled
         finally:
             delivery.interrupt = None
-            if call is not None and delivery.stopped:
+            if delivery.stopped and call is not None:
                 call.cancelled = True
         if delivery.stopped:
-            await _absorb_cancellation(task)
+            await _absorb_cancellation(runner)
             return None
-        return await self._judge(delivery, call, value, error, self._clock.monotonic() - began)
+        return await self._judge(delivery, call, value, error, self._monotonic() - began)
 
-    async def _prepare(self, delivery: Delivery) -> TaskCall:
-        plan, spec = delivery.call, delivery.spec
-        if plan.needs_nothing:
-            arguments = plan.fixed
-        else:
-            view = await self._backend.coordinator.view(delivery, plan.names)
-            arguments = find_arguments(plan, view, spec.task_id)
-        call = TaskCall(
-            delivery.task, arguments, run_id=spec.run_id, task_id=spec.task_id, attempt=spec.attempt, cycle=spec.cycle,
-            make_context=lambda call: self._context(delivery, call), offload=self._threads.offload,
-        )  # fmt: skip
-        if plan.context is not None:
-            call.arguments = {plan.context: call.context, **arguments}
-        return call
+    async def _arguments(self, delivery: Delivery) -> dict[str, Any]:
+        view = await self._backend.coordinator.view(delivery, delivery.call.names)
+        return find_arguments(delivery.call, view, delivery.spec.task_id)
 
-    def _context(self, delivery: Delivery, call: TaskCall) -> BaseContext:
-        kind = TaskContext if delivery.task.is_async else SyncTaskContext
+    # ---- what a call asks of its host ----
+
+    def context_of(self, call: TaskCall) -> BaseContext:
+        """The context to hand to the task."""
+        kind = TaskContext if call.task.is_async else SyncTaskContext
         return kind(
-            TaskServices(self._backend, delivery, call),
-            run_id=call.run_id, task_id=call.task_id, attempt=call.attempt, cycle=call.cycle,
-            max_cycles=delivery.task.options.max_cycles, workflow=delivery.workflow, resources=self._resources,
-        )  # fmt: skip
+            TaskServices(self._backend, call),
+            run_id=call.run_id,
+            task_id=call.task_id,
+            attempt=call.attempt,
+            cycle=call.cycle,
+            max_cycles=call.task.options.max_cycles,
+            workflow=call.delivery.workflow,
+            resources=self._resources,
+        )
+
+    async def offload(self, call: TaskCall, function: Callable[[], Any]) -> Any:
+        """Call a function in one of the worker's threads."""
+        return await self._threads.offload(call, function)
 
     # ---- outcomes ----
 
     async def _judge(self, delivery: Delivery, call: TaskCall | None, value: Any, error: BaseException | None, seconds: float) -> Outcome:
-        outcome = self._success(delivery, call, value) if error is None else self._failure(delivery, error)
-        if error is None and isinstance(outcome, Failure):
-            error = outcome.exception
-        if isinstance(outcome, Success):
-            self.counter.succeeded += 1
-            self.counter.seconds += seconds
-        elif not isinstance(outcome, Suspend):
-            self.counter.failed += 1
-            self.counter.seconds += seconds
-        if call is not None and delivery.spec.handler in self._hooked:
+        context = call.given_context if call is not None else None
+        directives = context.directives if context is not None else None
+        outcome: Outcome
+        if error is not None:
+            outcome = self._failure(delivery, error)
+        elif directives is None and not self._seals:
+            outcome = Success(value, None, item_count(value) if delivery.feeds_map else None)
+        else:
+            outcome = self._sealed(delivery, value, directives)
+            error = outcome.exception if type(outcome) is Failure else None
+        self._count(outcome, seconds)
+        if self._hooked and call is not None and delivery.spec.handler in self._hooked:
             await self._call_hooks(self._handlers[delivery.spec.handler], call, error, seconds)
         return outcome
 
-    def _success(self, delivery: Delivery, call: TaskCall | None, value: Any) -> Outcome:
-        context = call.given_context if call is not None else None
-        directives = context.directives if context is not None else None
+    def _count(self, outcome: Outcome, seconds: float) -> None:
+        if type(outcome) is Success:
+            self.counter.succeeded += 1
+        elif type(outcome) is Suspend:
+            return
+        else:
+            self.counter.failed += 1
+        self.counter.seconds += seconds
+
+    def _sealed(self, delivery: Delivery, value: Any, directives: Directives | None) -> Success | Failure:
+        """Success, unless something cannot travel or cannot be run: that fails the task."""
         items = item_count(value) if delivery.feeds_map else None
-        with UserCode() as code:  # a value that cannot travel fails its task
+        with UserCode() as code:
             value = self._backend.seal(value)
             if directives is not None:
                 self._check_new_tasks(directives.new)
                 if directives.iteration is not None:
+                    check_iteration(delivery.call, directives.iteration, delivery.spec.task_id)
                     directives.iteration = self._seal_iteration(directives.iteration)
         if code.error is not None:
             return describe(code.error, delivery.spec.task_id, delivery.spec.attempt)
         return Success(value, directives, items)
 
     def _seal_iteration(self, iteration: Iteration) -> Iteration:
-        data = iteration.data
-        return Iteration(
-            self._backend.seal(data) if iteration.has_data else data, {name: self._backend.seal(value) for name, value in iteration.arguments.items()}
-        )
+        data, seal = iteration.data, self._backend.seal
+        return Iteration(seal(data) if iteration.has_data else data, {name: seal(value) for name, value in iteration.arguments.items()})
 
-    def _check_new_tasks(self, requests: list[Any]) -> None:
+    def _check_new_tasks(self, requests: Iterable[NewTask]) -> None:
         """A task for a handler that nobody has would wait for ever."""
         for request in requests:
             if self._backend.local and request.task.handler_kind not in self._handlers:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from graflow.backends.base import Backend, Delivery
+    from graflow.backends.base import Backend
     from graflow.core.channel import Channel
     from graflow.handlers import TaskCall
 
@@ -20,9 +20,9 @@ class TaskServices:
 
     __slots__ = ("_backend", "_call", "_delivery", "_loop")
 
-    def __init__(self, backend: Backend, delivery: Delivery, call: TaskCall) -> None:
+    def __init__(self, backend: Backend, call: TaskCall) -> None:
         self._backend = backend
-        self._delivery = delivery
+        self._delivery = call.delivery
         self._call = call
         self._loop = asyncio.get_running_loop()
 

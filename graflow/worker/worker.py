@@ -75,7 +75,6 @@ class TaskWorker:
         self._attempts: AttemptRunner | None = None
         self._committer = Committer(self.backend.coordinator, self._slots)
         self._runners: set[asyncio.Task[None]] = set()
-        self._running: set[int] = set()
         self._held: dict[int, Delivery] = {}
         self._fetching: asyncio.Task[None] | None = None
         self._stack: AsyncExitStack | None = None
@@ -144,24 +143,31 @@ class TaskWorker:
         self._held[id(delivery)] = delivery
         runner = asyncio.create_task(self._work(delivery))
         self._runners.add(runner)
-        runner.add_done_callback(self._runners.discard)
+        runner.add_done_callback(self._ended)
+
+    def _ended(self, runner: asyncio.Task[None]) -> None:
+        self._runners.discard(runner)
+        error = None if runner.cancelled() else runner.exception()
+        if error is not None:  # not the task's: those are outcomes. Without a word here its run would wait for ever
+            logger.critical("worker %s failed while running a task", self.worker_id, exc_info=error, extra={"worker_id": self.worker_id})
 
     async def _work(self, delivery: Delivery) -> None:
         """Run an attempt, and then whatever its commit brings back: under load there is no other way round."""
-        attempts = self._attempts
-        assert attempts is not None
+        attempts, runner, held = self._attempts, asyncio.current_task(), self._held
+        assert attempts is not None and runner is not None
         steps = 0
         while True:
-            outcome = await attempts.run(delivery)
-            del self._held[id(delivery)]
+            outcome = await attempts.run(delivery, runner)
+            del held[id(delivery)]
             self._slots.give_back(delivery.spec.handler)
             following = await self._committer.commit(delivery, outcome)
             if not following:
                 return
             delivery = following[0]
-            self._held[id(delivery)] = delivery
-            for other in following[1:]:
-                self._begin(other)
+            held[id(delivery)] = delivery
+            if len(following) > 1:
+                for other in following[1:]:
+                    self._begin(other)
             steps += 1
             if not steps % BREATH:
                 await asyncio.sleep(0)

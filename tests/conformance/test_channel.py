@@ -159,9 +159,7 @@ async def test_appending_to_what_is_no_list_is_an_error_and_changes_nothing(chan
 
 
 @pytest.mark.parametrize("value", ["1", True, [1], None, 1j, Decimal(1)])
-async def test_adding_to_or_with_what_is_no_number_is_an_error_and_changes_nothing(
-    channel: Channel, value: Any
-) -> None:
+async def test_adding_to_or_with_what_is_no_number_is_an_error_and_changes_nothing(channel: Channel, value: Any) -> None:
     await channel.set("k", value)
     with pytest.raises(ChannelTypeError, match="a number under 'k'") as caught:
         await channel.atomic_add("k", 1)
@@ -389,9 +387,7 @@ async def test_a_lock_whose_holder_vanished_is_free_when_its_time_is_up(channel:
     assert log == ["waiter"]
 
 
-async def test_a_lock_of_a_vanished_holder_can_be_taken_by_who_comes_later(
-    channel: Channel, pass_time: PassTime
-) -> None:
+async def test_a_lock_of_a_vanished_holder_can_be_taken_by_who_comes_later(channel: Channel, pass_time: PassTime) -> None:
     lost = channel.lock("k", ttl=5)
     await lost.__aenter__()
     await pass_time(6)

@@ -40,7 +40,7 @@ def arrows(graph: TaskGraph) -> list[str]:
 
 def test_nodes_are_kept_in_order_of_adding_with_members_of_groups_among_them() -> None:
     graph = graph_of(a >> (b | c) >> d, e)
-    assert list(graph.nodes) == ["a", "b|c", "d", "b", "c", "e"] or list(graph.nodes) == ["a", "b|c", "b", "c", "d", "e"]
+    assert list(graph.nodes) == ["a", "b|c", "b", "c", "d", "e"]
     assert graph.nodes["a"] is a
     assert len(graph) == 6
     assert "b" in graph
@@ -72,7 +72,7 @@ def test_two_edges_with_different_conditions_may_join_the_same_nodes() -> None:
 
 def test_a_condition_that_does_not_exist_is_refused() -> None:
     with pytest.raises(GraphError, match='use "success", "failure" or "always"'):
-        graph_of(a, b).add_edge("a", "b", on="finally")  # type: ignore[arg-type]
+        graph_of(a, b).add_edge("a", "b", on="finally")
 
 
 def test_an_edge_to_an_unknown_id_names_what_is_known_and_what_is_spelt_alike() -> None:
@@ -176,8 +176,8 @@ def test_the_same_members_joined_again_are_the_same_group() -> None:
 def test_of_a_group_that_is_written_twice_a_policy_or_limit_that_was_given_wins() -> None:
     graph = graph_of((a | b) >> c, (a | b).with_policy(best_effort) >> d, parallel(a, b, limit=2))
     group = graph.nodes["a|b"]
-    assert (group.policy, group.limit) == (best_effort, 2)  # type: ignore[union-attr]
-    assert group.branches[0].last is a  # type: ignore[union-attr]
+    assert (group.policy, group.limit) == (best_effort, 2)
+    assert group.branches[0].last is a
 
 
 def test_a_group_cannot_have_two_policies_or_limits() -> None:
@@ -226,7 +226,7 @@ def test_neighbours_are_named_once_and_in_drawing_order() -> None:
 def test_the_views_are_read_only() -> None:
     graph = graph_of(a)
     with pytest.raises(TypeError):
-        graph.nodes["b"] = b  # type: ignore[index]
+        graph.nodes["b"] = b
 
 
 def test_every_node_is_sorted_behind_those_that_lead_to_it_and_members_behind_their_group() -> None:
@@ -237,8 +237,11 @@ def test_every_node_is_sorted_behind_those_that_lead_to_it_and_members_behind_th
 def test_a_cycle_has_no_order_and_is_shown() -> None:
     graph = graph_of(a >> b >> c >> d >> b)
     assert graph.has_cycle()
-    with pytest.raises(GraphError, match="b >> c >> d >> b|c >> d >> b >> c|d >> b >> c >> d"):
+    with pytest.raises(GraphError, match="has a cycle") as caught:
         graph.topological_sort()
+    shown = str(caught.value).rpartition(": ")[2]
+    assert shown in ("b >> c >> d >> b", "c >> d >> b >> c", "d >> b >> c >> d")
+    assert caught.value.ids == tuple(shown.split(" >> "))
     assert not graph_of(a >> b, a >> c, b >> c).has_cycle()
 
 

@@ -45,7 +45,7 @@ def test_a_list_known_now_gives_a_group_of_clones_each_with_its_item() -> None:
     group = square.map([5, 7], limit=3)
     assert group.id == "square"
     assert [branch.id for branch in group.branches] == ["square[0]", "square[1]"]
-    assert [dict(branch.last.bound) for branch in group.branches] == [{"n": 5}, {"n": 7}]  # type: ignore[attr-defined]
+    assert [dict(branch.last.bound) for branch in group.branches] == [{"n": 5}, {"n": 7}]
     assert (group.limit, group.mapped) == (3, None)
 
 
@@ -57,7 +57,7 @@ def test_any_iterable_that_is_no_text_is_a_list_of_items() -> None:
 
 def test_a_task_or_id_is_expanded_when_the_run_gets_there() -> None:
     for source in (fetch, "fetch", report >> fetch):
-        group = square.map(source)  # type: ignore[call-overload]
+        group = square.map(source)
         assert group.branches == ()
         assert group.mapped.task is square
         assert (group.mapped.source_id, group.mapped.parameter) == ("fetch", "n")
@@ -65,9 +65,9 @@ def test_a_task_or_id_is_expanded_when_the_run_gets_there() -> None:
 
 def test_the_item_goes_to_the_first_parameter_that_is_open() -> None:
     first = page.map(["u"]).branches[0].last
-    assert dict(first.bound) == {"url": "u"}  # type: ignore[attr-defined]
+    assert dict(first.bound) == {"url": "u"}
     bound = page.bind(url="u").map([3], parameter="depth").branches[0].last
-    assert dict(bound.bound) == {"url": "u", "depth": 3}  # type: ignore[attr-defined]
+    assert dict(bound.bound) == {"url": "u", "depth": 3}
     mapped = page.bind(url="u").map(fetch, parameter="depth").mapped
     assert mapped is not None
     assert mapped.parameter == "depth"
@@ -75,9 +75,9 @@ def test_the_item_goes_to_the_first_parameter_that_is_open() -> None:
 
 def test_without_an_open_parameter_there_is_nothing_to_map() -> None:
     with pytest.raises(GraphError, match="no parameter of 'square' is left open"):
-        square.bind(n=1).map([1])  # type: ignore[misc]
+        square.bind(n=1).map([1])
     with pytest.raises(GraphError, match="no parameter of 'fetch' is left open"):
-        fetch.map([1])  # type: ignore[misc]
+        fetch.map([1])
     with pytest.raises(GraphError, match="has no parameter 'm'"):
         square.map([1], parameter="m")
     with pytest.raises(GraphError, match="bound already"):

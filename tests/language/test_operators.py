@@ -204,21 +204,21 @@ def undecorated(n: int) -> int:
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
-        (lambda: a >> [b, c], r"use a >> \(b \| c\), or parallel"),  # type: ignore[operator]
-        (lambda: [a, b] >> c, r"use \(a \| b\) >> c, or parallel"),  # type: ignore[operator]
-        (lambda: a >> [b], r"use a >> b$"),  # type: ignore[operator]
-        (lambda: a >> (b, c, d, a), r"\(b \| c \| d \| \.\.\.\)"),  # type: ignore[operator]
-        (lambda: a >> [], "an empty list"),  # type: ignore[operator]
-        (lambda: a | {b}, "a set"),  # type: ignore[operator]
-        (lambda: a << [b, c], "<<"),  # type: ignore[operator]
-        (lambda: [b, c] | a, "a list"),  # type: ignore[operator]
-        (lambda: a >> "b", "add_edge, which takes ids"),  # type: ignore[operator]
-        (lambda: a >> undecorated, "plain function undecorated; decorate it with @task"),  # type: ignore[operator]
-        (lambda: a >> b(), "write b without parentheses"),  # type: ignore[operator]
-        (lambda: a >> 3, "not 3 of type int"),  # type: ignore[operator]
-        (lambda: a >> None, "not None"),  # type: ignore[operator]
-        (lambda: chain(a, [b, c]), r"unpack it: chain\(\*nodes\)"),  # type: ignore[call-overload]
-        (lambda: parallel([a, b]), r"unpack it: parallel\(\*nodes\)"),  # type: ignore[arg-type, list-item]
+        (lambda: a >> [b, c], r"use a >> \(b \| c\), or parallel"),
+        (lambda: [a, b] >> c, r"use \(a \| b\) >> c, or parallel"),
+        (lambda: a >> [b], r"use a >> b$"),
+        (lambda: a >> (b, c, d, a), r"\(b \| c \| d \| \.\.\.\)"),
+        (lambda: a >> [], "an empty list"),
+        (lambda: a | {b}, "a set"),
+        (lambda: a << [b, c], "<<"),
+        (lambda: [b, c] | a, "a list"),
+        (lambda: a >> "b", "add_edge, which takes ids"),
+        (lambda: a >> undecorated, "plain function undecorated; decorate it with @task"),
+        (lambda: a >> b(), "write b without parentheses"),
+        (lambda: a >> 3, "not 3 of type int"),
+        (lambda: a >> None, "not None"),
+        (lambda: chain(a, [b, c]), r"unpack it: chain\(\*nodes\)"),
+        (lambda: parallel([a, b]), r"unpack it: parallel\(\*nodes\)"),
     ],
 )
 def test_an_operand_that_is_no_node_is_refused_with_what_to_write_instead(draw: Any, says: str) -> None:

@@ -14,6 +14,7 @@ from graflow.core.retry import RetryPolicy
 from graflow.core.task import AsyncTask, SyncTask, Task, TaskOptions, task
 from graflow.errors import GraphError
 
+
 @task
 async def double(n: int, times: int = 2) -> int:
     return n * times
@@ -108,7 +109,7 @@ class Grudging:
     def __eq__(self, other: object) -> Any:
         raise ValueError("the truth value of an array is ambiguous")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 def test_comparing_tasks_neither_trips_over_arrays_nor_takes_one_for_true() -> None:
@@ -172,7 +173,7 @@ def test_the_wrong_kind_of_context_is_refused_when_the_task_is_declared() -> Non
 
     def perhaps(ctx: TaskContext | None) -> None: ...
 
-    def by_module(ctx: graflow.TaskContext) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+    def by_module(ctx: graflow.TaskContext) -> None: ...  # noqa: F821
 
     for function in (blocking, perhaps, by_module):
         with pytest.raises(GraphError, match="annotate 'ctx' with SyncTaskContext"):
@@ -216,7 +217,7 @@ def test_an_option_out_of_range_is_refused_at_once_and_named(options: dict[str, 
 
 def test_what_is_no_function_is_refused() -> None:
     with pytest.raises(GraphError, match="takes a function or an id, not 3"):
-        task(3)  # type: ignore[call-overload]
+        task(3)
     with pytest.raises(GraphError, match=r"double.clone\('other-id'\)"):
         task(double)
 

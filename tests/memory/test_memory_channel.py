@@ -114,9 +114,22 @@ async def test_locks_that_nobody_holds_leave_nothing_behind() -> None:
         cancelled.cancel()
         await pass_time(6)
         assert len(timers()) == 1
+        assert len(channel._locks._locks["k"].queue) == 1
     await asyncio.gather(late, cancelled, patient, return_exceptions=True)
     assert channel._locks._locks == {}
     assert timers() == []
+
+
+async def test_who_comes_just_when_a_lock_lapses_does_not_overtake_who_waits() -> None:
+    channel = MemoryChannel()
+    loop = asyncio.get_running_loop()
+    await channel.lock("k", ttl=5).__aenter__()
+    (patient,) = await start(take(channel))
+    now = loop.time() + 6
+    loop.time = lambda: now  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError):
+        await take(channel, wait=0)
+    await patient
 
 
 async def test_a_lock_object_is_not_entered_twice_at_once() -> None:

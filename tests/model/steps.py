@@ -170,7 +170,8 @@ class Steps:
         if isinstance(outcome, Retry):
             self.tell("task_retrying", node)
             self.attempt[node] += 1
-            self.retries[node] = self.retries.get(node, 0) + outcome.counted
+            if outcome.counted:
+                self.retries[node] = self.retries.get(node, 0) + 1
             self.start(node)
         elif isinstance(outcome, Suspend):
             self.free_place(node)

@@ -156,19 +156,10 @@ def _same_parts(left: Any, right: Any) -> bool:
     if isinstance(left, dict):
         pairs = zip(dict.items(left), dict.items(right), strict=False)
         factories = getattr(left, "default_factory", None), getattr(right, "default_factory", None)
-        return (
-            len(left) == len(right)
-            and factories[0] is factories[1]
-            and all(same(a, b) and same(x, y) for (a, x), (b, y) in pairs)
-        )
+        return len(left) == len(right) and factories[0] is factories[1] and all(same(a, b) and same(x, y) for (a, x), (b, y) in pairs)
     if isinstance(left, list | tuple | deque):
         longest = getattr(left, "maxlen", None), getattr(right, "maxlen", None)
-        return (
-            len(left) == len(right)
-            and longest[0] == longest[1]
-            and all(map(same, left, right))
-            and _same_dicts(left, right)
-        )
+        return len(left) == len(right) and longest[0] == longest[1] and all(map(same, left, right)) and _same_dicts(left, right)
     if isinstance(left, msgspec.Struct):
         return all(same(getattr(left, name), getattr(right, name)) for name in left.__struct_fields__)
     if is_dataclass(left):

@@ -61,9 +61,7 @@ def test_a_value_of_an_unknown_class_arrives_as_what_it_was_made_from(value: Any
     assert decode(sent_from_elsewhere(value)) == plain
 
 
-@pytest.mark.parametrize(
-    "value", [Row(1, ["a"], Row(2)), Pair(1, "b"), Level.HIGH, Order(order_id=1, placed_by="me"), Point(1, 2)]
-)
+@pytest.mark.parametrize("value", [Row(1, ["a"], Row(2)), Pair(1, "b"), Level.HIGH, Order(order_id=1, placed_by="me"), Point(1, 2)])
 def test_the_annotation_of_a_parameter_turns_that_into_the_class(value: Any) -> None:
     assert msgspec.convert(decode(sent_from_elsewhere(value)), type(value)) == value
 
@@ -144,6 +142,12 @@ def test_what_has_more_to_it_than_its_attributes_is_refused() -> None:
     for value in (DeclinedError("no"), Slotted(), sys.float_info):
         with pytest.raises(SerializationError):
             encode([value])
+
+
+def test_a_subclass_with_content_of_another_kind_stays_that_content() -> None:
+    stack = f"{HERE.decode()}:Stack"
+    assert decode(extension(Code.SUBCLASS, [stack, "list", "abc", None])) == "abc"
+    assert decode(extension(Code.SUBCLASS, [stack, "str", "abc", None])) == "abc"
 
 
 def test_a_redefined_class_takes_the_value_over(monkeypatch: pytest.MonkeyPatch) -> None:

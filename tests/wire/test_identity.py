@@ -75,6 +75,12 @@ def test_a_statement_moved_out_of_a_try_block_counts() -> None:
     assert code_identity(load(inside)) != code_identity(load(outside))
 
 
+def test_which_instructions_a_handler_covers_counts() -> None:
+    function, changed = load(BASE), load(BASE)
+    changed.__code__ = changed.__code__.replace(co_exceptiontable=b"")
+    assert code_identity(function) != code_identity(changed)
+
+
 def test_module_and_name_count() -> None:
     assert code_identity(load(BASE, module="app")) != code_identity(load(BASE, module="other"))
     assert code_identity(load(BASE)) != code_identity(load(BASE.replace("def f", "def g"), "g"))

@@ -33,14 +33,14 @@ class MemoryBackend:
     local = True
 
     def __init__(self, *, strict: bool = False, clock: Clock | None = None, retention: float = DAY, queue_limit: int | None = None) -> None:
-        self.strict = strict
+        self.seals = strict
         self.clock: Clock = clock or SystemClock()
         self.queue = MemoryTaskQueue(clock=self.clock, limit=queue_limit)
         self.coordinator = MemoryCoordinator(self.queue, self.clock, retention=retention, seal=codec.roundtrip if strict else None)
 
     def seal(self, value: Any) -> Any:
         """A value as the next task will see it; in strict mode SerializationError if it cannot travel."""
-        return codec.roundtrip(value) if self.strict else value
+        return codec.roundtrip(value) if self.seals else value
 
     async def open(self) -> None:
         """Nothing to connect to."""

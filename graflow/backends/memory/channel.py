@@ -171,7 +171,8 @@ class MemoryChannel(Channel):
         for part in (number, n):
             if type(part) is not int and type(part) is not float:
                 raise _wrong_type(key, "a number", part)
-        self._values[key] = total = number + n
+        total: float = number + n
+        self._values[key] = total
         self._announce(key)
         return total
 
@@ -264,9 +265,7 @@ def _resolve(waiter: asyncio.Future[Any], value: Any) -> None:
 def _checked(key: str) -> str:
     if isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         return key
-    raise ChannelTypeError(
-        f"channel keys are text, not {key!r}: use str(...)", key=repr(key), expected="str", got=type(key).__name__
-    )
+    raise ChannelTypeError(f"channel keys are text, not {key!r}: use str(...)", key=repr(key), expected="str", got=type(key).__name__)
 
 
 def _check_ttl(ttl: float | None) -> None:

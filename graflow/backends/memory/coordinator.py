@@ -126,13 +126,13 @@ class MemoryCoordinator(MemoryBarriers):
 
     def _collect(self, slots: Slots) -> list[Delivery]:
         found: list[Delivery] = []
+        queue, runs = self._queue, self._runs
         for handler in slots.handlers:
+            if not queue.has_work():
+                break
             free = slots.free(handler)
-            while free > 0:
-                spec = self._queue.take(handler, slots.queues)
-                if spec is None:
-                    break
-                run = self._runs.get(spec.run_id)
+            while free > 0 and (spec := queue.take(handler, slots.queues)) is not None:
+                run = runs.get(spec.run_id)
                 delivery = run.deliver(spec) if run is not None else None
                 if delivery is not None:  # else it was withdrawn while it stood in line
                     slots.take(handler)

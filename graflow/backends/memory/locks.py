@@ -66,9 +66,7 @@ class MemoryLocks:
         if not await self._queue_for(key, lock, claim, wait):
             if self._closed:
                 raise _over(key)
-            raise TimeoutError(
-                f"the lock {key!r} was held by other tasks for all of the {wait} s that were to be waited"
-            )
+            raise TimeoutError(f"the lock {key!r} was held by other tasks for all of the {wait} s that were to be waited")
         return claim
 
     async def _queue_for(self, key: str, lock: _Lock, claim: Claim, wait: float | None) -> bool:
@@ -162,9 +160,7 @@ class _Hold(AbstractAsyncContextManager[None]):
             raise RuntimeError(f"this lock({self._key!r}) is being held: call lock(...) anew for each `async with`")
         self._claim = await self._locks.acquire(self._key, wait=self._wait, ttl=self._ttl)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
         claim, self._claim = self._claim, None
         if claim is not None:
             self._locks.release(self._key, claim)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graflow.wire.messages import TaskSpec
 
 PRIORITIES: Final = ("critical", "high", "normal", "low")
+RANK: Final = {priority: rank for rank, priority in enumerate(PRIORITIES)}
 SHARE: Final = 8
 """every so many-th attempt is taken from the lowest priority first, so that a flood of urgent work starves nobody"""
 
@@ -26,37 +27,31 @@ SHARE: Final = 8
 class Lane:
     """One queue for one kind of handler: first in, first out within each priority."""
 
-    __slots__ = ("_ranks", "_taken", "queue")
+    __slots__ = ("_taken", "queue", "ranks")
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
-        self._ranks: tuple[deque[tuple[float, TaskSpec]], ...] = tuple(deque() for _ in PRIORITIES)
+        self.ranks: tuple[deque[tuple[float, TaskSpec]], ...] = tuple(deque() for _ in PRIORITIES)
         self._taken = 0
-
-    def put(self, spec: TaskSpec, since: float) -> None:
-        """Put an attempt at the end of its priority's line."""
-        self._ranks[PRIORITIES.index(spec.priority)].append((since, spec))
 
     def take(self) -> TaskSpec | None:
         """The next attempt: strictly by priority, with a share for the lower ones."""
-        self._taken += 1
-        ranks = self._ranks if self._taken % SHARE else reversed(self._ranks)
-        for rank in ranks:
+        for rank in self.ranks if (self._taken + 1) % SHARE else reversed(self.ranks):
             if rank:
+                self._taken += 1
                 return rank.popleft()[1]
-        self._taken -= 1
         return None
 
     def __len__(self) -> int:
-        return sum(map(len, self._ranks))
+        return sum(map(len, self.ranks))
 
     def specs(self) -> list[TaskSpec]:
         """What waits, in the order of priorities."""
-        return [spec for rank in self._ranks for _, spec in rank]
+        return [spec for rank in self.ranks for _, spec in rank]
 
     def oldest(self) -> float | None:
         """Since when the first in line has waited."""
-        return min((rank[0][0] for rank in self._ranks if rank), default=None)
+        return min((rank[0][0] for rank in self.ranks if rank), default=None)
 
 
 class MemoryTaskQueue:
@@ -75,11 +70,13 @@ class MemoryTaskQueue:
 
     def __init__(self, *, clock: Clock | None = None, limit: int | None = None) -> None:
         self._clock = clock or SystemClock()
+        self._monotonic = self._clock.monotonic
         self._limit = limit
         self._lanes: dict[str, list[Lane]] = {}
         self._delayed: list[tuple[float, int, TaskSpec]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._ready = 0
+        self.ready = 0
+        """attempts in line, which could start now"""
         self._enqueued = 0
         self._fetched = 0
         self.in_flight = 0
@@ -90,7 +87,7 @@ class MemoryTaskQueue:
 
     async def enqueue(self, spec: TaskSpec, *, delay: float = 0.0) -> None:
         """Put an attempt in line, ``delay`` seconds from now."""
-        if self._limit is not None and self._ready + len(self._delayed) >= self._limit:
+        if self._limit is not None and self.ready + len(self._delayed) >= self._limit:
             raise QueueFullError(
                 f"queue {spec.queue!r} holds its limit of {self._limit} attempts; let workers catch up, or raise the limit", queue=spec.queue, limit=self._limit
             )
@@ -100,7 +97,7 @@ class MemoryTaskQueue:
         """Take what fits into the free slots; an empty list when there is nothing."""
         found: list[TaskSpec] = []
         for handler in slots.handlers:
-            free = slots.free(handler)
+            free = slots.free(handler) if self.has_work() else 0
             while free > 0 and (spec := self.take(handler, slots.queues)) is not None:
                 found.append(spec)
                 free -= 1
@@ -108,17 +105,17 @@ class MemoryTaskQueue:
 
     async def is_empty(self) -> bool:
         """Whether nothing waits, delayed attempts included."""
-        return not self._ready and not self._delayed
+        return not self.ready and not self._delayed
 
     async def metrics(self) -> QueueMetrics:
         """Depth, age and counts."""
         self._promote()
         since = [oldest for lanes in self._lanes.values() for lane in lanes if (oldest := lane.oldest()) is not None]
         return QueueMetrics(
-            depth=self._ready,
+            depth=self.ready,
             delayed=len(self._delayed),
             in_flight=self.in_flight,
-            oldest_age=max(0.0, self._clock.monotonic() - min(since)) if since else 0.0,
+            oldest_age=max(0.0, self._monotonic() - min(since)) if since else 0.0,
             enqueued=self._enqueued,
             fetched=self._fetched,
         )
@@ -129,22 +126,24 @@ class MemoryTaskQueue:
         """Put an attempt in line."""
         self._enqueued += 1
         if delay > 0:
-            heappush(self._delayed, (self._clock.monotonic() + delay, self._enqueued, spec))
+            heappush(self._delayed, (self._monotonic() + delay, self._enqueued, spec))
             self._arm()
         else:
             self._stand_in_line(spec)
 
-    def take(self, handler: str, queues: Sequence[str] | None = None) -> TaskSpec | None:
-        """The next attempt for one kind of handler, None if there is none."""
+    def has_work(self) -> bool:
+        """Whether anything is in line now."""
         if self._delayed:
             self._promote()
-        if not self._ready:
-            return None
+        return self.ready > 0
+
+    def take(self, handler: str, queues: Sequence[str] | None = None) -> TaskSpec | None:
+        """The next attempt for one kind of handler, None if there is none."""
         for lane in self._lanes.get(handler, ()):
             if queues is None or lane.queue in queues:
                 spec = lane.take()
                 if spec is not None:
-                    self._ready -= 1
+                    self.ready -= 1
                     self._fetched += 1
                     return spec
         return None
@@ -165,27 +164,29 @@ class MemoryTaskQueue:
         """Forget everything and leave no timer behind."""
         self._lanes.clear()
         self._delayed.clear()
-        self._ready = 0
+        self.ready = 0
         self._arm()
 
     # ---- inside ----
 
     def _stand_in_line(self, spec: TaskSpec) -> None:
-        lanes = self._lanes.setdefault(spec.handler, [])
+        lanes = self._lanes.get(spec.handler)
+        if lanes is None:
+            lanes = self._lanes[spec.handler] = []
         for lane in lanes:
             if lane.queue == spec.queue:
                 break
         else:
             lane = Lane(spec.queue)
             lanes.append(lane)
-        lane.put(spec, self._clock.monotonic())
-        self._ready += 1
+        lane.ranks[RANK[spec.priority]].append((self._monotonic(), spec))
+        self.ready += 1
         if self.on_ready is not None:
             self.on_ready()
 
     def _promote(self) -> None:
         """Move what is due into line."""
-        now = self._clock.monotonic()
+        now = self._monotonic()
         while self._delayed and self._delayed[0][0] <= now:
             self._stand_in_line(heappop(self._delayed)[2])
 
@@ -195,7 +196,7 @@ class MemoryTaskQueue:
             self._timer.cancel()
             self._timer = None
         if self._delayed:
-            wait = max(0.0, self._delayed[0][0] - self._clock.monotonic())
+            wait = max(0.0, self._delayed[0][0] - self._monotonic())
             self._timer = asyncio.get_running_loop().call_later(wait, self._ring)
 
     def _ring(self) -> None:

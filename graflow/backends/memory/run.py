@@ -93,11 +93,14 @@ class MemoryRun:
 
     def deliver(self, spec: TaskSpec) -> MemoryDelivery | None:
         """Hand an attempt out; None if it no longer counts."""
-        if not self.state.is_running(spec.node, spec.cycle, spec.attempt):
+        node, state = spec.node, self.state
+        if not state.is_running(node, spec.cycle, spec.attempt):
             return None
-        task = self.task(spec.node)
-        delivery = MemoryDelivery(spec, task, self._call(spec.node, task), self.plan.name, spec.node in self.plan.map_sources, run=self)
-        self.live[spec.node, spec.cycle, spec.attempt] = delivery
+        task = self.task(node)
+        delivery = MemoryDelivery(
+            spec, task, self._call(node, task), self.plan.name, node in self.plan.map_sources, node in state.iterations, run=self
+        )  # fmt: skip
+        self.live[node, spec.cycle, spec.attempt] = delivery
         self.log.append(("task_started", spec.task_id, self.clock.now(), spec.attempt, None))
         return delivery
 
@@ -111,15 +114,13 @@ class MemoryRun:
         return True
 
     def _call(self, node: int, task: Task[..., Any]) -> CallPlan:
-        calls = self.plan.calls
-        call = calls.get(node) if node < len(self.plan.ids) else None
-        if call is not None:
-            found: CallPlan = call
-            return found
-        if node < len(self.plan.ids):
-            found = calls[node] = plan_call(self.plan, node, task)
-            return found
-        return self._call_made_at_run_time(node, task)
+        call: CallPlan | None = self.plan.calls.get(node)
+        if call is not None and node < len(self.plan.ids):
+            return call
+        if node >= len(self.plan.ids):
+            return self._call_made_at_run_time(node, task)
+        call = self.plan.calls[node] = plan_call(self.plan, node, task)
+        return call
 
     def _call_made_at_run_time(self, node: int, task: Task[..., Any]) -> CallPlan:
         maker = self.state.dynamic[node]
