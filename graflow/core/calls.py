@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from graflow.core.arguments import FunctionSignature, Parameter
     from graflow.core.outcome import Iteration, TaskError
     from graflow.core.plan import Plan
-    from graflow.core.task import Task
+    from graflow.core.task import Priority, Task
 
 MISSING: Any = msgspec.UNSET
 """no value here; look at the next place"""
@@ -102,6 +102,34 @@ class CallPlan(msgspec.Struct, frozen=True):
         """Channel keys that the call may ask for."""
         return [source.parameter.name for source in self.sources]
 
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """How a node is run: what, with which arguments, and on which queue; worked out once for all its visits."""
+
+    task: Task[..., Any]
+    call: CallPlan
+    queue: str
+    handler: str
+    priority: Priority
+    feeds_map: bool
+
+    @classmethod
+    def of(cls, task: Task[..., Any], call: CallPlan, *, feeds_map: bool = False) -> Recipe:
+        """The recipe of a task."""
+        return cls(task, call, task.options.queue, task.handler_kind, task.options.priority, feeds_map)
+
+
+def recipe_of(plan: Plan, node: int, task: Task[..., Any]) -> Recipe:
+    """The recipe of a node of the plan. Tasks that take nothing and differ only in their ids share one: a graph may hold 100 000 of them."""
+    feeds_map = node in plan.map_sources
+    if task.bound or task.signature.parameters:
+        return Recipe.of(task, plan_call(plan, node, task), feeds_map=feeds_map)
+    kind = (id(task.spec), id(task.options), feeds_map)  # both live as long as the plan
+    recipe = plan.shared_recipes.get(kind)
+    if recipe is None:
+        recipe = plan.shared_recipes[kind] = Recipe.of(task, plan_call(plan, node, task), feeds_map=feeds_map)
+    return recipe
 
 
 def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None = None, maker: tuple[str, int] | None = None) -> CallPlan:

@@ -6,6 +6,7 @@ top-level ones first, so that a group's members are a range.
 
 from __future__ import annotations
 
+from collections import deque
 from copy import copy
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -21,7 +22,7 @@ from graflow.core.task import Task
 from graflow.errors import GraphError, UnknownTaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from graflow.core.graph import TaskGraph
     from graflow.core.policy import GroupPolicy
@@ -76,8 +77,8 @@ class Plan:
     """
 
     __slots__ = (
-        "_all_ins", "_digest", "_handler_kinds", "around", "branch", "calls", "edges", "forks", "group_depth", "groups", "has_conditions", "ids", "index", "indegree", "ins", "is_back",
-        "loops", "map_sources", "max_cycles", "name", "nodes", "output_given", "outputs", "outs", "released", "scope", "start", "substitute", "tasks", "top",
+        "_all_ins", "_digest", "_handler_kinds", "around", "branch", "edges", "forks", "group_depth", "groups", "ids", "index", "indegree", "ins", "is_back",
+        "loops", "map_sources", "max_cycles", "name", "nodes", "output_given", "outputs", "outs", "recipes", "released", "scope", "shared_recipes", "start", "substitute", "tasks", "top",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -105,7 +106,6 @@ class Plan:
         self.loops: list[Loop] = []
         self.around: dict[int, tuple[int, ...]] = {}
         """loops that hold a node, innermost first; nodes in no loop are absent"""
-        self.has_conditions = False
         self.forks: dict[int, tuple[int, ...]] = {}
         """nodes with a failure or always edge (rule 2), and those edges"""
         self.map_sources: frozenset[int] = frozenset()
@@ -118,8 +118,9 @@ class Plan:
         self.substitute: Callable[[Task[..., Any]], Task[..., Any]] | None = None
         """what replaces a task made at run time, in a plan with stubs"""
         self._handler_kinds: dict[str, str] | None = None
-        self.calls: dict[int, Any] = {}
-        """how the arguments of a node are found; filled in by core.calls at a node's first visit and shared by all runs"""
+        self.recipes: dict[int, Any] = {}
+        """how a node is run; filled in by core.calls at a node's first visit and shared by all runs"""
+        self.shared_recipes: dict[Any, Any] = {}
 
     @property
     def all_ins(self) -> list[list[int]]:
@@ -156,7 +157,7 @@ class Plan:
             replace(group, mapping=replace(group.mapping, task=substitute(group.mapping.task))) if group is not None and group.mapping is not None else group
             for group in self.groups
         ]
-        twin.calls, twin._handler_kinds, twin._digest = {}, None, None
+        twin.recipes, twin.shared_recipes, twin._handler_kinds, twin._digest = {}, {}, None, None
         return twin
 
     def left_by(self, source: int, target: int) -> list[int]:
@@ -219,36 +220,39 @@ def compile_plan(graph: TaskGraph, *, start: str | None = None, output: str | No
 
 def _number_nodes(plan: Plan, graph: TaskGraph) -> None:
     """Scope by scope, each a contiguous range: first the top level, then the members of each group in turn."""
-    nodes = graph.nodes
-    plan.top = _number_scope(plan, nodes, graph.members(None), RUN, {})
-    number = 0
-    while number < len(plan.ids):
-        node = nodes[plan.ids[number]]
-        if isinstance(node, ParallelGroup):
-            plan.group_depth[number] = plan.group_depth[plan.scope[number]] + 1
-            branch_of = {member.id: place for place, branch in enumerate(node.branches) for member in branch.nodes}
-            members = _number_scope(plan, nodes, graph.members(node.id), number, branch_of)
-            plan.groups[number] = _plan_group(plan, node, members)
-        number += 1
-    _resolve_mappings(plan, graph)
+    groups: deque[int] = deque()
+    plan.top = _number_scope(plan, graph.members(None), RUN, groups)
+    while groups:
+        number = groups.popleft()
+        group = plan.nodes[plan.ids[number]]
+        plan.group_depth[number] = plan.group_depth[plan.scope[number]] + 1
+        members = _number_scope(plan, graph.members(group.id), number, groups)
+        for place, branch in enumerate(group.branches):
+            for member in branch.nodes:
+                plan.branch[plan.index[member.id]] = place
+        plan.groups[number] = _plan_group(plan, group, members)
+    _resolve_mappings(plan)
 
 
-def _number_scope(plan: Plan, nodes: Any, members: Sequence[str], scope: int, branch_of: dict[str, int]) -> range:
-    begin = len(plan.ids)
-    for member in members:
+def _number_scope(plan: Plan, members: Sequence[str], scope: int, groups: deque[int]) -> range:
+    """Number the nodes of one scope; the groups among them are added to those whose members come next."""
+    begin, nodes = len(plan.ids), plan.nodes
+    end = begin + len(members)
+    plan.ids += members
+    plan.index.update(zip(members, range(begin, end), strict=True))
+    plan.scope += [scope] * len(members)
+    plan.branch += [0] * len(members)
+    plan.groups += [None] * len(members)
+    for number, member in enumerate(members, begin):
         node = nodes[member]
-        number = plan.index[member] = len(plan.ids)
-        plan.ids.append(member)
-        plan.scope.append(scope)
-        plan.branch.append(branch_of.get(member, 0))
-        plan.groups.append(None)
-        if isinstance(node, Task):
+        if type(node) is ParallelGroup:
+            plan.tasks.append(None)
+            groups.append(number)
+        else:
             plan.tasks.append(node)
             if node.options.max_cycles is not None:
                 plan.max_cycles[number] = node.options.max_cycles
-        else:
-            plan.tasks.append(None)
-    return range(begin, len(plan.ids))
+    return range(begin, end)
 
 
 def _plan_group(plan: Plan, group: ParallelGroup[Any], members: range) -> GroupPlan:
@@ -257,11 +261,11 @@ def _plan_group(plan: Plan, group: ParallelGroup[Any], members: range) -> GroupP
     return GroupPlan(members, lasts, group.policy, group.limit, named, None)
 
 
-def _resolve_mappings(plan: Plan, graph: TaskGraph) -> None:
+def _resolve_mappings(plan: Plan) -> None:
     sources: set[int] = set()
-    for number, group in enumerate(plan.groups):
-        node = graph.nodes[plan.ids[number]] if group is not None else None
-        if group is None or not isinstance(node, ParallelGroup) or node.mapped is None:
+    for number in plan.group_depth.keys() - {RUN}:
+        group, node = plan.groups[number], plan.nodes[plan.ids[number]]
+        if group is None or node.mapped is None:
             continue
         mapping = Mapping(node.mapped.task, plan.index[node.mapped.source_id], node.mapped.parameter)
         sources.add(mapping.source)
@@ -278,6 +282,8 @@ def connect(plan: Plan, edges: list[PlanEdge]) -> None:
 
 
 def _find_loops(plan: Plan) -> None:
+    if all(edge.source < edge.target for edge in plan.edges):
+        return
     by_scope: dict[int, list[tuple[int, int, int]]] = {}
     for number, edge in enumerate(plan.edges):
         by_scope.setdefault(plan.scope[edge.source], []).append((number, edge.source, edge.target))
@@ -297,27 +303,38 @@ def _find_loops(plan: Plan) -> None:
 
 
 def _sort_edges(plan: Plan) -> None:
+    """Which edges leave and enter each node; what each join waits for."""
     count = len(plan.ids)
-    outs: list[list[int]] = [[] for _ in range(count)]
-    released: list[list[int]] = [[] for _ in range(count)]
-    ins: list[list[int]] = [[] for _ in range(count)]
-    forks: dict[int, list[int]] = {}
     kept = {edge for loop in plan.loops for edge in loop.leaving}
+    forward = [number for number, back in enumerate(plan.is_back) if not back]
+    plan.outs = _by_node(count, ((edge.source, number) for number, edge in enumerate(plan.edges)))
+    plan.ins = _by_node(count, ((plan.edges[number].target, number) for number in forward))
+    plan.indegree = list(map(len, plan.ins))
+    if plan.loops:
+        plan.released = _by_node(count, ((plan.edges[number].source, number) for number in forward if number not in kept))
+    else:
+        plan.released = plan.outs
+    forks: dict[int, list[int]] = {}
     for number, edge in enumerate(plan.edges):
-        outs[edge.source].append(number)
         if edge.on != "success":
-            plan.has_conditions = True
             forks.setdefault(edge.source, []).append(number)
-        if plan.is_back[number]:
-            continue
-        ins[edge.target].append(number)
-        if number not in kept:
-            released[edge.source].append(number)
-    plan.outs = list(map(tuple, outs))
-    plan.released = list(map(tuple, released))
-    plan.ins = list(map(tuple, ins))
-    plan.indegree = list(map(len, ins))
     plan.forks = {node: tuple(numbers) for node, numbers in forks.items()}
+
+
+def _by_node(count: int, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """Edge numbers by node. Most nodes have one or none: a tuple for each, and a list only for those with more."""
+    sorted_: list[tuple[int, ...]] = [()] * count
+    several: dict[int, list[int]] = {}
+    for node, number in pairs:
+        if not sorted_[node]:
+            sorted_[node] = (number,)
+        elif node in several:
+            several[node].append(number)
+        else:
+            several[node] = [*sorted_[node], number]
+    for node, numbers in several.items():
+        sorted_[node] = tuple(numbers)
+    return sorted_
 
 
 def _choose_ends(plan: Plan, start: str | None, output: str | None) -> None:

@@ -170,7 +170,8 @@ def _checked(policy: GroupPolicy) -> GroupPolicy:
 
 def _custom(function: Callable[..., Any]) -> GroupPolicy:
     name = getattr(function, "__name__", repr(function))
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+    called = inspect.unwrap(function)  # a task wraps its function
+    if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(getattr(called, "__call__", None)):  # noqa: B004
         raise InvalidPolicyError(f"the policy {name} is async; a policy decides at once from the GroupState, so make it a plain def")
     try:
         inspect.signature(function).bind(GroupState())

@@ -197,6 +197,10 @@ class Task(Node[R_co], Generic[P, R_co]):
         name: str | None = None,
         limit: int | None = None,
     ) -> ParallelGroup[R_co]: ...
+    @overload
+    def map(
+        self, values: str, *, parameter: str | None = None, name: str | None = None, limit: int | None = None
+    ) -> ParallelGroup[R_co]: ...
     def map(
         self,
         values: Iterable[Any] | Node[Iterable[Any]],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from graflow.errors import GraflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from graflow.backends.base import Delivery
     from graflow.core.context import BaseContext
@@ -22,7 +22,7 @@ class CallHost(Protocol):
         """The context to hand to the task."""
         ...
 
-    async def offload(self, call: TaskCall, function: Callable[[], Any]) -> Any:
+    def offload(self, call: TaskCall, function: Callable[[], Any]) -> Awaitable[Any]:
         """Call a function in a thread."""
         ...
 
@@ -83,15 +83,17 @@ class TaskCall:
         """The context, if anybody has asked for it."""
         return self._context
 
-    async def invoke(self) -> Any:
+    def invoke(self) -> Awaitable[Any]:
         """Call the function the ordinary way: an ``async def`` is awaited here, a ``def`` runs in a thread of the worker.
 
-        What the function raises is raised here.
+        Returns:
+            What to await: the function's own coroutine, where it has one. What the function raises is raised there.
         """
         spec = self.task.spec
         if spec.is_async:
-            return await spec.signature.call(spec.function, self.arguments)
-        return await self._host.offload(self, self.call_blocking)
+            started: Awaitable[Any] = spec.signature.call(spec.function, self.arguments)
+            return started
+        return self._host.offload(self, self.call_blocking)
 
     def call_blocking(self) -> Any:
         """Call a ``def`` on the spot. A coroutine among what comes back means that it should have been an ``async def``."""
@@ -119,8 +121,8 @@ class Handler(ABC):
     concurrency: int | None = None
 
     @abstractmethod
-    async def run(self, call: TaskCall) -> Any:
-        """Run the attempt and return what the task returned.
+    def run(self, call: TaskCall) -> Awaitable[Any]:
+        """Run the attempt and return what the task returned; write it as ``async def run``.
 
         What this raises is the failure of the attempt. On a timeout, or when the attempt is stopped, it is cancelled.
         """

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from graflow.handlers.base import Handler
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from graflow.handlers.base import TaskCall
 
 
 class CoroutineHandler(Handler):
     """Awaits ``async def`` tasks where the worker runs. On a timeout or a stop they are cancelled at their next await."""
 
-    async def run(self, call: TaskCall) -> Any:
-        """Await the task. A ``def`` given to this handler still runs in a thread: nothing may block the loop."""
-        return await call.invoke()
+    def run(self, call: TaskCall) -> Awaitable[Any]:
+        """The task's own coroutine. A ``def`` given to this handler still runs in a thread: nothing may block the loop."""
+        return call.invoke()

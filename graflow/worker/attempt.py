@@ -20,7 +20,7 @@ from graflow.worker.metrics import Counter
 from graflow.worker.services import TaskServices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from graflow.backends.base import Backend, Delivery
     from graflow.core.context import BaseContext
@@ -104,9 +104,9 @@ class AttemptRunner:
             resources=self._resources,
         )
 
-    async def offload(self, call: TaskCall, function: Callable[[], Any]) -> Any:
+    def offload(self, call: TaskCall, function: Callable[[], Any]) -> Awaitable[Any]:
         """Call a function in one of the worker's threads."""
-        return await self._threads.offload(call, function)
+        return self._threads.offload(call, function)
 
     # ---- outcomes ----
 

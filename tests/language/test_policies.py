@@ -44,6 +44,11 @@ async def awaited(state: GroupState) -> bool:
     return True
 
 
+@task
+async def a_task(state: GroupState) -> bool:
+    return True
+
+
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
@@ -56,6 +61,7 @@ async def awaited(state: GroupState) -> bool:
         (no_arguments, "no_arguments must take one argument, the GroupState"),
         (two_arguments, "two_arguments must take one argument"),
         (awaited, "awaited is async"),
+        (a_task, "is async"),
         (GroupPolicy("at_least_n"), "at_least_n"),
         (GroupPolicy("critical"), "no ids"),
         (GroupPolicy("custom"), "needs function="),

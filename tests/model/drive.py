@@ -15,7 +15,7 @@ from tests.model.plans import GraphSpec, make_plan
 from tests.model.reference import Reference
 
 Attempt = tuple[int, int, int]
-MOST_OUTCOMES = 4000
+MOST_OUTCOMES = 40_000
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,28 @@ class Case:
     start: str | None = None
 
 
-def drive(case: Case, order: int, machine: type[RunState] = RunState, *, twin: bool = True) -> RunState:
+@dataclass(frozen=True)
+class Ran:
+    """How a run came out, and whether anything was cancelled on the way."""
+
+    state: RunState
+    cancelled: bool
+
+    def summary(self) -> Any:
+        """What must not depend on the order in which things happen: of all nodes, or of the top level if some were cancelled."""
+        state = self.state
+        nodes = [node for scope in state.scopes.values() for node in scope.members]
+        if self.cancelled:
+            nodes = state.run_scope.members
+        told = {state.ids[node]: (STATUS_NAMES[state.status[node]], state.cycle[node], state.results.get(node)) for node in nodes}
+        return (state.end.status if state.end is not None else "", *sorted(told.items()))
+
+
+def drive(case: Case, order: int, machine: type[RunState] = RunState, *, twin: bool = True) -> Ran:
     """Run a case to its end, with what is out settling in an order of that number. Raises ViolationError."""
-    return _Drive(case, order, machine, twin=twin).run()
+    run = _Drive(case, order, machine, twin=twin)
+    run.run()
+    return Ran(run.state, run.cancelled)
 
 
 class _Drive:
@@ -50,15 +69,16 @@ class _Drive:
         self.out: list[Attempt] = []
         self.gone: list[Attempt] = []
         self.seen: set[Attempt] = set()
+        self.cancelled = False
 
-    def run(self) -> RunState:
+    def run(self) -> None:
         state = self.state
         self.take_effects()
         for _ in range(MOST_OUTCOMES):
             if state.end is not None:
                 self.try_what_is_gone()
                 demand(not state.cancel("too late") and not state.time_out("too late"), "an ended run ended again")
-                return state
+                return
             if self.random.random() < self.case.habits.outside:
                 self.end_from_outside()
             elif self.out and (not state.suspended or self.random.random() < 0.8):
@@ -66,7 +86,7 @@ class _Drive:
             else:
                 self.resume_one()
             self.take_effects()
-        raise AssertionError("the run never ends")
+        demand(False, "the run never ends")
 
     def settle_one(self) -> None:
         if self.random.random() < 0.1:
@@ -131,6 +151,7 @@ class _Drive:
             demand(attempt in self.out, f"{state.ids[stop.node]} {attempt} stopped, but it is not out")
             self.out.remove(attempt)
             self.gone.append(attempt)
+        self.cancelled |= any(note[0] == "task_cancelled" for note in state.notes)
         if self.twin is not None:
             compare(state, self.twin)
         state.starts.clear()

@@ -186,7 +186,7 @@ class Script:
         if random.random() < habits.stop:
             asked.terminate, asked.cancel = random.choice((("so", None), (None, "so"), ("so", "so")))
         if random.random() < habits.new:
-            asked.new = [self.new_task(node, random) for _ in range(random.choice((1, 1, 2)))]
+            asked.new = self.new_tasks(node, cycle, random)
         if cycle < 3 and random.random() < habits.iterate:
             asked.iteration = Iteration()
         in_loop = node in self.nodes and any(node in ring.body for ring in self.rings)
@@ -202,13 +202,20 @@ class Script:
         name = node.split("@")[-1].split("[")[0]
         return name if name in self.nodes else self.graph.nodes[0].id
 
-    def new_task(self, node: str, random: Random) -> NewTask:
-        name = f"d{random.randrange(3)}@{node}" if "@" not in node else f"{node[0]}+@{node.partition('@')[2]}"
+    def new_tasks(self, node: str, cycle: int, random: Random) -> list[NewTask]:
+        """Tasks to be made: each once, unless all is wild."""
+        if node.startswith("+"):
+            return []
+        names = [f"+{node}"] if "@" in node else [f"d{cycle}{place}@{node}" for place in range(random.choice((1, 1, 2)))]
         bound = None
         if self.habits.wild:
-            name = random.choices((name, random.choice(list(self.nodes)), "shared@t1", "g2[0]"), (9, 1, 1, 0.3))[0]
+            strange = ("d@" + node, random.choice(list(self.nodes)), "shared@t1", "g2[0]")
+            names = [random.choices((name, *strange), (6, 3, 1, 1, 0.3))[0] for name in names]
             bound = random.choice((None, None, None, 2))
-        return NewTask(a_task(name, bound), ignore_existing=random.random() < 0.3, goto=random.random() < 0.3)
+        return [
+            NewTask(a_task(name, bound), ignore_existing=random.random() < 0.3, goto=random.random() < 0.3)
+            for name in names
+        ]
 
     def ahead(self, node: str, stem: str, cycle: int) -> list[str]:
         """Places that nothing can be running at: those that edges lead to from here, and the next round."""

@@ -139,6 +139,7 @@ def maps() -> None:
     assert_type(total.map([[1], [2]]), ParallelGroup[int])
     assert_type(page.map(clean, parameter="depth"), ParallelGroup[float])
     assert_type(square.map(square.map(clean)), ParallelGroup[int])
+    assert_type(square.map("clean"), ParallelGroup[int])
     assert_type(fetch >> square.map(fetch), Chain[list[int]])
 
 

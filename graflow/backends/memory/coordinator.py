@@ -121,6 +121,7 @@ class MemoryCoordinator(MemoryBarriers):
                 continue
             if run.state.is_running(spec.node, spec.cycle, spec.attempt):
                 self._queue.put(spec)
+                self._wake_fetchers()
             elif run.is_over:
                 self._let_go(run)
 
@@ -131,7 +132,7 @@ class MemoryCoordinator(MemoryBarriers):
             if not queue.has_work():
                 break
             free = slots.free(handler)
-            while free > 0 and (spec := queue.take(handler, slots.queues)) is not None:
+            while free > 0 and queue.ready and (spec := queue.take(handler, slots.queues)) is not None:
                 run = runs.get(spec.run_id)
                 delivery = run.deliver(spec) if run is not None else None
                 if delivery is not None:  # else it was withdrawn while it stood in line
@@ -161,6 +162,8 @@ class MemoryCoordinator(MemoryBarriers):
             for start in state.starts:
                 self._queue.put(run.spec(start.node, start.cycle, start.attempt), start.delay)
             state.starts.clear()
+            if self._fetchers:
+                self._wake_fetchers()
         if state.end is not None:
             self._conclude(run)
         elif state.suspended:

@@ -81,7 +81,7 @@ class MemoryTaskQueue:
         self._fetched = 0
         self.in_flight = 0
         self.on_ready: Callable[[], None] | None = None
-        """called when there is something to take"""
+        """called when something was put in, or its time has come, while nobody was looking; not by :meth:`put`, whose caller knows"""
 
     # ---- the TaskQueue protocol ----
 
@@ -92,6 +92,7 @@ class MemoryTaskQueue:
                 f"queue {spec.queue!r} holds its limit of {self._limit} attempts; let workers catch up, or raise the limit", queue=spec.queue, limit=self._limit
             )
         self.put(spec, delay)
+        self._tell()
 
     async def dequeue(self, slots: Slots) -> list[TaskSpec]:
         """Take what fits into the free slots; an empty list when there is nothing."""
@@ -181,8 +182,6 @@ class MemoryTaskQueue:
             lanes.append(lane)
         lane.ranks[RANK[spec.priority]].append((self._monotonic(), spec))
         self.ready += 1
-        if self.on_ready is not None:
-            self.on_ready()
 
     def _promote(self) -> None:
         """Move what is due into line."""
@@ -203,3 +202,8 @@ class MemoryTaskQueue:
         self._timer = None
         self._promote()
         self._arm()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.ready and self.on_ready is not None:
+            self.on_ready()

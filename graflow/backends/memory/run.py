@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graflow.backends.base import Delivery, Ending, Snapshot
 from graflow.backends.memory.events import EventLog
-from graflow.core.calls import CallPlan, plan_call
+from graflow.core.calls import Recipe, plan_call, recipe_of
 from graflow.core.result import RunStatus
 from graflow.core.run import RunState
 from graflow.wire.messages import TaskSpec
@@ -44,7 +44,7 @@ class RunRecord:
 class MemoryRun:
     """A run in progress and all that belongs to it."""
 
-    __slots__ = ("_dynamic_calls", "channel", "clock", "ended_at", "live", "log", "options", "plan", "record", "started_at", "state", "timer", "waiters")
+    __slots__ = ("_dynamic_recipes", "channel", "clock", "ended_at", "live", "log", "options", "plan", "record", "started_at", "state", "timer", "waiters")
 
     def __init__(self, record: RunRecord, channel: MemoryChannel, clock: Clock) -> None:
         plan, options = record.plan, record.options
@@ -59,7 +59,7 @@ class MemoryRun:
         self.timer: asyncio.TimerHandle | None = None
         self.started_at = clock.monotonic()
         self.ended_at: float | None = None
-        self._dynamic_calls: dict[int, tuple[Task[..., Any], CallPlan]] = {}
+        self._dynamic_recipes: dict[int, tuple[Task[..., Any], Recipe]] = {}
         start = options.start if options.start is not None else plan.start
         self.state = RunState(plan, start=start, on_failure=options.on_failure, max_steps=options.max_steps)
 
@@ -76,30 +76,26 @@ class MemoryRun:
 
     def spec(self, node: int, cycle: int, attempt: int) -> TaskSpec:
         """The message that names an attempt."""
-        task = self.task(node)
-        options = task.options
+        recipe, state = self.recipe(node), self.state
         return TaskSpec(
-            run_id=self.options.run_id, node=node, task_id=self.state.ids[node], cycle=cycle, attempt=attempt,
-            retries=self.state.retries.get(node, 0), queue=options.queue, handler=task.handler_kind, priority=options.priority,
-        )  # fmt: skip
-
-    def task(self, node: int) -> Task[..., Any]:
-        """What a task node runs."""
-        task = self.plan.tasks[node] if node < len(self.plan.tasks) else None
-        if task is not None:
-            return task
-        task = self.state.dynamic_tasks[node]
-        return task if self.plan.substitute is None else self.plan.substitute(task)
+            run_id=self.options.run_id,
+            node=node,
+            task_id=state.ids[node],
+            cycle=cycle,
+            attempt=attempt,
+            retries=state.retries.get(node, 0),
+            queue=recipe.queue,
+            handler=recipe.handler,
+            priority=recipe.priority,
+        )
 
     def deliver(self, spec: TaskSpec) -> MemoryDelivery | None:
         """Hand an attempt out; None if it no longer counts."""
         node, state = spec.node, self.state
         if not state.is_running(node, spec.cycle, spec.attempt):
             return None
-        task = self.task(node)
-        delivery = MemoryDelivery(
-            spec, task, self._call(node, task), self.plan.name, node in self.plan.map_sources, node in state.iterations, run=self
-        )  # fmt: skip
+        recipe = self.recipe(node)
+        delivery = MemoryDelivery(spec, recipe.task, recipe.call, self.plan.name, recipe.feeds_map, node in state.iterations, run=self)
         self.live[node, spec.cycle, spec.attempt] = delivery
         self.log.append(("task_started", spec.task_id, self.clock.now(), spec.attempt, None))
         return delivery
@@ -113,30 +109,45 @@ class MemoryRun:
         del self.live[key]
         return True
 
-    def _call(self, node: int, task: Task[..., Any]) -> CallPlan:
-        call: CallPlan | None = self.plan.calls.get(node)
-        if call is not None and node < len(self.plan.ids):
-            return call
-        if node >= len(self.plan.ids):
-            return self._call_made_at_run_time(node, task)
-        call = self.plan.calls[node] = plan_call(self.plan, node, task)
-        return call
+    # ---- how nodes are run ----
 
-    def _call_made_at_run_time(self, node: int, task: Task[..., Any]) -> CallPlan:
+    def task(self, node: int) -> Task[..., Any]:
+        """What a task node runs."""
+        return self.recipe(node).task
+
+    def recipe(self, node: int) -> Recipe:
+        """How a node is run. Kept with the plan, for all its runs; with this run, where the node was made in it."""
+        if node >= len(self.plan.ids):
+            return self._recipe_made_at_run_time(node)
+        recipe: Recipe | None = self.plan.recipes.get(node)
+        if recipe is None:
+            task = self.plan.tasks[node]
+            assert task is not None, "groups are not run"
+            recipe = self.plan.recipes[node] = recipe_of(self.plan, node, task)
+        return recipe
+
+    def _recipe_made_at_run_time(self, node: int) -> Recipe:
         maker = self.state.dynamic[node]
         group = self.plan.groups[maker] if maker < len(self.plan.groups) else None
-        if group is not None and group.mapping is not None:  # all members of a mapped group are called alike
-            call: CallPlan | None = self.plan.calls.get(maker)
-            if call is None:
-                call = self.plan.calls[maker] = plan_call(self.plan, maker, task, item=group.mapping.parameter)
-            return call
-        known = self._dynamic_calls.get(node)
-        if known is None or known[0] != task:
-            stem = maker
-            while stem in self.state.dynamic:
-                stem = self.state.dynamic[stem]
-            known = self._dynamic_calls[node] = (task, plan_call(self.plan, stem, task, maker=(self.state.ids[maker], maker)))
+        if group is not None and group.mapping is not None:  # all members of a mapped group are run alike
+            recipe: Recipe | None = self.plan.recipes.get(maker)
+            if recipe is None:
+                mapping = group.mapping
+                call = plan_call(self.plan, maker, mapping.task, item=mapping.parameter)
+                recipe = self.plan.recipes[maker] = Recipe.of(mapping.task, call)
+            return recipe
+        wanted = self.state.dynamic_tasks[node]
+        known = self._dynamic_recipes.get(node)
+        if known is None or known[0] is not wanted:
+            known = self._dynamic_recipes[node] = (wanted, self._cook(wanted, maker))
         return known[1]
+
+    def _cook(self, wanted: Task[..., Any], maker: int) -> Recipe:
+        task = wanted if self.plan.substitute is None else self.plan.substitute(wanted)
+        stem = maker
+        while stem in self.state.dynamic:
+            stem = self.state.dynamic[stem]
+        return Recipe.of(task, plan_call(self.plan, stem, task, maker=(self.state.ids[maker], maker)))
 
     # ---- waiting ----
 
@@ -174,7 +185,7 @@ class MemoryRun:
         self.tell("run_finished", data=data)
         self.log.close()
         self.channel.close()
-        self._dynamic_calls.clear()
+        self._dynamic_recipes.clear()
 
     def snapshot(self) -> Snapshot:
         """What there is of the run now."""

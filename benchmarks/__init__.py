@@ -1,0 +1,1 @@
+"""How fast Graflow is, beside the same work without it: ``python -m benchmarks local``."""
