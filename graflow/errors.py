@@ -38,13 +38,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class GraflowError(Exception):
-    """The root of the tree: ``except GraflowError`` catches whatever Graflow itself raises."""
+    """The root of the tree: ``except GraflowError`` catches whatever Graflow itself raises.
+
+    Errors can be pickled and copied: message and fields come along, cause and traceback (as for any exception) do not.
+    """
 
     code: ClassVar[str] = "GF000"
+
+    def __reduce__(self) -> tuple[Callable[..., GraflowError], tuple[Any, ...]]:
+        # Exception's own would call the class with the message alone, and most of these ask for fields by name.
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+
+def _rebuild(kind: type[GraflowError], args: tuple[Any, ...], fields: dict[str, Any]) -> GraflowError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 # ---- building a graph ----------------------------------------------------------------------------------------------
@@ -57,7 +70,7 @@ class GraphError(GraflowError):
 
     def __init__(self, message: str, *, ids: Iterable[str] = ()) -> None:
         super().__init__(message)
-        self.ids = tuple(ids)
+        self.ids: tuple[str, ...] = tuple(ids)
 
 
 class DuplicateTaskError(GraphError):
@@ -73,7 +86,7 @@ class UnknownTaskError(GraphError):
 
     def __init__(self, message: str, *, ids: Iterable[str] = (), known: Iterable[str] = ()) -> None:
         super().__init__(message, ids=ids)
-        self.known = tuple(known)
+        self.known: tuple[str, ...] = tuple(known)
 
 
 class EmptyGraphError(GraphError):
@@ -138,9 +151,9 @@ class ParallelGroupError(TaskFailedError):
     ) -> None:
         super().__init__(message, run_id=run_id, task_id=group_id, error_type="ParallelGroupError", result=result)
         self.group_id = group_id
-        self.failed = dict(failed)
-        self.succeeded = list(succeeded)
-        self.cancelled = list(cancelled)
+        self.failed: dict[str, Exception] = dict(failed)
+        self.succeeded: list[str] = list(succeeded)
+        self.cancelled: list[str] = list(cancelled)
 
 
 class WorkflowCancelledError(RunError):
@@ -216,7 +229,7 @@ class MissingArgumentError(GraflowError):
         super().__init__(message)
         self.task_id = task_id
         self.parameter = parameter
-        self.available = tuple(available)
+        self.available: tuple[str, ...] = tuple(available)
 
 
 class ArgumentTypeError(GraflowError):

@@ -44,6 +44,11 @@ Note = tuple[str, int, int, int, dict[str, Any] | None]
 class Attempts(Board, ABC):
     """The board, and the attempts that are out."""
 
+    step_limit: int
+    """how many visits the run may make (10)"""
+    limit_given: bool
+    """whether the user chose that number"""
+
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self.attempt = [0] * len(plan.ids)

@@ -12,20 +12,25 @@ if TYPE_CHECKING:
 class UserCode:
     """``with UserCode() as code: ...`` keeps what the block raises in ``code.error``.
 
-    Exceptions become values, because a task that raises is an ordinary outcome. What is no ``Exception`` (a cancellation, ``SystemExit``,
-    ``KeyboardInterrupt``) concerns the process rather than the task and goes on.
+    Exceptions become values, because a task that raises is an ordinary outcome. That goes for ``SystemExit`` too, and for whatever else is no
+    ``Exception`` (``pytest.fail`` raises such a one): the process belongs to all its tasks, and none may end it, or take its worker along. Only
+    ``KeyboardInterrupt`` goes on, as it comes from the user at the keyboard, and ``GeneratorExit``, by which Python closes coroutines.
+
+    Args:
+        passing: what else is to go on: cancellations, on an event loop.
     """
 
-    __slots__ = ("error",)
+    __slots__ = ("_passing", "error")
 
-    def __init__(self) -> None:
-        self.error: Exception | None = None
+    def __init__(self, *passing: type[BaseException]) -> None:
+        self.error: BaseException | None = None
+        self._passing = passing
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        if isinstance(error, Exception):
-            self.error = error
-            return True
-        return False
+        if error is None or isinstance(error, (KeyboardInterrupt, GeneratorExit, *self._passing)):
+            return False
+        self.error = error
+        return True

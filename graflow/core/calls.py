@@ -6,11 +6,11 @@ What can be known of a node's parameters is worked out once per plan (:class:`Ca
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from graflow.core.boundary import UserCode
 from graflow.core.plan import RUN
 from graflow.errors import ArgumentTypeError, MissingArgumentError
 
@@ -94,6 +94,8 @@ class CallPlan(msgspec.Struct, frozen=True):
     fixed: dict[str, Any]
     sources: tuple[Source, ...]
     converters: dict[str, Parameter]
+    unfit: tuple[Parameter, ...]
+    """parameters whose bound values do not fit: the step fails when its arguments are found, not the run when the step is put in line"""
     needs_nothing: bool
     """whether the call can be made without looking at the run, unless next_iteration gave it something"""
 
@@ -160,15 +162,19 @@ def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None =
         else:
             converters[parameter.name] = parameter
             sources.append(_source(plan, node, parameter, maker))
-    for name in fixed.keys() & converters.keys():
-        fixed[name] = signature.convert(fixed[name], converters[name], task.id)
-    needs_nothing = not sources and error is None and item is None
-    return CallPlan(signature, context, error, item, fixed, tuple(sources), converters, needs_nothing)
+    unfit: list[Parameter] = []
+    for name, parameter in converters.items():
+        if name in fixed:
+            with UserCode() as code:
+                fixed[name] = signature.convert(fixed[name], parameter, task.id)
+            if code.error is not None:
+                unfit.append(parameter)
+    needs_nothing = not sources and error is None and item is None and not unfit
+    return CallPlan(signature, context, error, item, fixed, tuple(sources), converters, tuple(unfit), needs_nothing)
 
 
-@lru_cache(maxsize=1024)
 def _plain_call(signature: FunctionSignature) -> CallPlan:
-    return CallPlan(signature, None, None, None, {}, (), {}, needs_nothing=True)
+    return CallPlan(signature, None, None, None, {}, (), {}, (), needs_nothing=True)
 
 
 def _source(plan: Plan, node: int, parameter: Parameter, maker: tuple[str, int] | None) -> Source:
@@ -226,9 +232,11 @@ def find_arguments(call: CallPlan, view: StepView, task_id: str) -> dict[str, An
     given = _from_iteration(call, view.iteration, task_id) if view.iteration is not None else {}
     if call.item is not None and call.item not in given:
         given[call.item] = view.item()
+    given = {**{parameter.name: values[parameter.name] for parameter in call.unfit}, **given}
     for name, value in given.items():
-        values[name] = call.signature.convert(value, call.converters[name], task_id)
-    open_parameters = []
+        wanted = call.converters.get(name)  # None for what goes into **kwargs
+        values[name] = value if wanted is None else call.signature.convert(value, wanted, task_id)
+    open_parameters: list[Source] = []
     for source in call.sources:
         parameter = source.parameter
         if parameter.name in given:
@@ -258,7 +266,7 @@ def _from_iteration(call: CallPlan, iteration: Iteration, task_id: str) -> dict[
             raise _no_parameter(call, task_id, "next_iteration(data) has no parameter to fill: every parameter is bound or there is none")
         given.setdefault(first, iteration.data)
     for name in given:
-        if name not in call.converters:
+        if name not in call.converters and (not call.signature.accepts_any or name in call.signature.names):
             raise _no_parameter(call, task_id, f"next_iteration({name}=...) names no parameter", name)
     return given
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 
 class Clock(Protocol):
@@ -23,9 +23,18 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clocks. Read several times for every step, so the readings are the built-in functions themselves."""
+    """The machine's own clocks."""
 
     __slots__ = ()
 
-    now = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary point."""
+        return time.monotonic()
+
+    if not TYPE_CHECKING:  # read several times for every step: the built-in functions themselves, without a call around them
+        now = staticmethod(time.time)
+        monotonic = staticmethod(time.monotonic)

@@ -58,7 +58,7 @@ class BaseContext(Injected):
         max_cycles: how many visits are allowed, or None.
         workflow: the name of the graph.
         resources: what ``lifespan`` of the engine or worker yielded.
-        directives: what was asked for so far, or None.
+        requested: the directives given so far, or None.
     """
 
     __slots__ = (
@@ -67,8 +67,8 @@ class BaseContext(Injected):
         "_started",
         "attempt",
         "cycle",
-        "directives",
         "max_cycles",
+        "requested",
         "resources",
         "run_id",
         "task_id",
@@ -94,7 +94,7 @@ class BaseContext(Injected):
         self.max_cycles: int | None = max_cycles
         self.workflow: str = workflow
         self.resources: Mapping[str, Any] = resources
-        self.directives: Directives | None = None
+        self.requested: Directives | None = None
         self._services = services
         self._started = services.now()
         self._logger: TaskLogger | None = None
@@ -194,9 +194,9 @@ class BaseContext(Injected):
         self._directives().cancel = reason
 
     def _directives(self) -> Directives:
-        if self.directives is None:
-            self.directives = Directives()
-        return self.directives
+        if self.requested is None:
+            self.requested = Directives()
+        return self.requested
 
 
 class TaskContext(BaseContext):

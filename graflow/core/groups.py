@@ -32,7 +32,7 @@ class GroupRules(Rounds):
         if not scope.fresh:
             for member in scope.members if self.went else ():
                 self.went.pop(member, None)  # what a dynamic task of the last visit had gone to
-            self.undo_visits(frozenset(scope.members))
+            self.reset(frozenset(scope.members))
         scope.fresh = False
         return None
 
@@ -253,4 +253,4 @@ class GroupRules(Rounds):
 
 def item_count(value: Any) -> int:
     """How many members a mapped group over this value has, -1 if it cannot be mapped over."""
-    return len(value) if isinstance(value, (list, tuple)) else -1
+    return len(value) if isinstance(value, list | tuple) else -1  # pyright: ignore[reportUnknownArgumentType]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from graflow.core.boundary import UserCode
+
 if TYPE_CHECKING:
     from graflow.core.task import Task
 
@@ -109,4 +111,8 @@ def describe(exception: BaseException, task_id: str, attempt: int = 1) -> Failur
     kind = type(exception)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     trace = "".join(traceback.format_exception(exception))
-    return Failure(TaskError(task_id, attempt, name, str(exception), trace), exception)
+    with UserCode() as code:
+        message = str(exception)
+        return Failure(TaskError(task_id, attempt, name, message, trace), exception)
+    message = f"<its __str__ raised {type(code.error).__name__}>"
+    return Failure(TaskError(task_id, attempt, name, message, trace), exception)

@@ -23,8 +23,9 @@ from graflow.errors import GraphError, UnknownTaskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Mapping as AnyMapping
 
-    from graflow.core.graph import TaskGraph
+    from graflow.core.graph import GraphNode, TaskGraph
     from graflow.core.policy import GroupPolicy
 
 RUN: Final = -1
@@ -77,14 +78,14 @@ class Plan:
     """
 
     __slots__ = (
-        "_all_ins", "_digest", "_handler_kinds", "around", "branch", "edges", "forks", "group_depth", "groups", "ids", "index", "indegree", "ins", "is_back",
-        "loops", "map_sources", "max_cycles", "name", "nodes", "output_given", "outputs", "outs", "recipes", "released", "scope", "shared_recipes", "start", "substitute", "tasks", "top",
+        "_all_ins", "_digest", "_handler_kinds", "around", "branch", "drawn", "edges", "forks", "group_depth", "groups", "ids", "index", "indegree", "ins", "is_back",
+        "loops", "map_sources", "max_cycles", "name", "output_given", "outputs", "outs", "recipes", "released", "scope", "shared_recipes", "start", "substitute", "tasks", "top",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.nodes: dict[str, Any] = {}
-        """tasks and groups by id, as the graph has them"""
+        self.drawn: dict[int, ParallelGroup[Any]] = {}
+        """groups as they were drawn"""
         self.ids: list[str] = []
         self.index: dict[str, int] = {}
         self.tasks: list[Task[..., Any] | None] = []
@@ -118,7 +119,7 @@ class Plan:
         self.substitute: Callable[[Task[..., Any]], Task[..., Any]] | None = None
         """what replaces a task made at run time, in a plan with stubs"""
         self._handler_kinds: dict[str, str] | None = None
-        self.recipes: dict[int, Any] = {}
+        self.recipes: list[Any] = []
         """how a node is run; filled in by core.calls at a node's first visit and shared by all runs"""
         self.shared_recipes: dict[Any, Any] = {}
 
@@ -157,7 +158,8 @@ class Plan:
             replace(group, mapping=replace(group.mapping, task=substitute(group.mapping.task))) if group is not None and group.mapping is not None else group
             for group in self.groups
         ]
-        twin.recipes, twin.shared_recipes, twin._handler_kinds, twin._digest = {}, {}, None, None
+        twin.recipes, twin.shared_recipes = [None] * len(self.ids), {}
+        twin._handler_kinds, twin._digest = None, None
         return twin
 
     def left_by(self, source: int, target: int) -> list[int]:
@@ -192,6 +194,20 @@ class Plan:
         return seen
 
 
+class _Drawn:
+    """A plan seen as the graph that it was compiled from, which may have been changed since."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.name = plan.name
+        self.nodes = {name: plan.tasks[number] or plan.drawn[number] for number, name in enumerate(plan.ids)}
+        self.edges = tuple(Edge(plan.ids[edge.source], plan.ids[edge.target], edge.on) for edge in plan.edges)
+        self._plan = plan
+
+    def scope_of(self, node_id: str) -> str | None:
+        scope = self._plan.scope[self._plan.index[node_id]]
+        return None if scope == RUN else self._plan.ids[scope]
+
+
 def compile_plan(graph: TaskGraph, *, start: str | None = None, output: str | None = None) -> Plan:
     """The plan of a graph, from the graph's cache when it has not changed since.
 
@@ -210,10 +226,10 @@ def compile_plan(graph: TaskGraph, *, start: str | None = None, output: str | No
         return plan
     graph.validate()
     plan = Plan(graph.name)
-    plan.nodes = dict(graph.nodes)
     _number_nodes(plan, graph)
     connect(plan, [PlanEdge(plan.index[edge.source], plan.index[edge.target], edge.on) for edge in graph.edges])
     _choose_ends(plan, start, output)
+    plan.recipes = [None] * len(plan.ids)
     graph.compiled = (key, plan)
     return plan
 
@@ -221,12 +237,13 @@ def compile_plan(graph: TaskGraph, *, start: str | None = None, output: str | No
 def _number_nodes(plan: Plan, graph: TaskGraph) -> None:
     """Scope by scope, each a contiguous range: first the top level, then the members of each group in turn."""
     groups: deque[int] = deque()
-    plan.top = _number_scope(plan, graph.members(None), RUN, groups)
+    nodes = graph.nodes
+    plan.top = _number_scope(plan, nodes, graph.members(None), RUN, groups)
     while groups:
         number = groups.popleft()
-        group = plan.nodes[plan.ids[number]]
+        group = plan.drawn[number]
         plan.group_depth[number] = plan.group_depth[plan.scope[number]] + 1
-        members = _number_scope(plan, graph.members(group.id), number, groups)
+        members = _number_scope(plan, nodes, graph.members(group.id), number, groups)
         for place, branch in enumerate(group.branches):
             for member in branch.nodes:
                 plan.branch[plan.index[member.id]] = place
@@ -234,9 +251,9 @@ def _number_nodes(plan: Plan, graph: TaskGraph) -> None:
     _resolve_mappings(plan)
 
 
-def _number_scope(plan: Plan, members: Sequence[str], scope: int, groups: deque[int]) -> range:
+def _number_scope(plan: Plan, nodes: AnyMapping[str, GraphNode], members: Sequence[str], scope: int, groups: deque[int]) -> range:
     """Number the nodes of one scope; the groups among them are added to those whose members come next."""
-    begin, nodes = len(plan.ids), plan.nodes
+    begin = len(plan.ids)
     end = begin + len(members)
     plan.ids += members
     plan.index.update(zip(members, range(begin, end), strict=True))
@@ -245,8 +262,9 @@ def _number_scope(plan: Plan, members: Sequence[str], scope: int, groups: deque[
     plan.groups += [None] * len(members)
     for number, member in enumerate(members, begin):
         node = nodes[member]
-        if type(node) is ParallelGroup:
+        if type(node) is ParallelGroup:  # final, and its base is an ABC, which makes isinstance slow
             plan.tasks.append(None)
+            plan.drawn[number] = node
             groups.append(number)
         else:
             plan.tasks.append(node)
@@ -263,8 +281,8 @@ def _plan_group(plan: Plan, group: ParallelGroup[Any], members: range) -> GroupP
 
 def _resolve_mappings(plan: Plan) -> None:
     sources: set[int] = set()
-    for number in plan.group_depth.keys() - {RUN}:
-        group, node = plan.groups[number], plan.nodes[plan.ids[number]]
+    for number, node in plan.drawn.items():
+        group = plan.groups[number]
         if group is None or node.mapped is None:
             continue
         mapping = Mapping(node.mapped.task, plan.index[node.mapped.source_id], node.mapped.parameter)
@@ -293,8 +311,8 @@ def _find_loops(plan: Plan) -> None:
         plan.loops += find_loops(members, arcs, scope)
     holders: dict[int, list[int]] = {}
     for number, loop in enumerate(plan.loops):
-        for edge in loop.back:
-            plan.is_back[edge] = 1
+        for number_of_edge in loop.back:
+            plan.is_back[number_of_edge] = 1
         for node in loop.body:
             holders.setdefault(node, []).append(number)
     plan.around = {

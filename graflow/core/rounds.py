@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from graflow.core.attempts import Attempts
 from graflow.core.board import ACTIVE, BREAK, FIRE, SKIP, WAITING, LoopState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
     from collections.abc import Set as AbstractSet
 
     from graflow.core.board import Goto
@@ -69,13 +68,9 @@ class Rounds(Attempts):
     def reset(self, region: AbstractSet[int]) -> None:
         """Make nodes of one scope undecided again and stop what runs there; what they had asked for and not got is forgotten.
 
-        Results stay readable, and edges from outside keep their state (7, 31).
+        Results stay readable, and edges from outside keep their state (7, 31). Nothing on the agenda can concern these nodes: outcomes arrive, and
+        regions close, only when it has been worked off.
         """
-        self._forget_agenda(region)
-        self.undo_visits(region)
-
-    def undo_visits(self, region: AbstractSet[int]) -> None:
-        """As :meth:`reset`, where nothing on the agenda can concern the nodes."""
         for node in sorted(region):
             if self.status[node] == ACTIVE:
                 self.stop(node)
@@ -108,16 +103,3 @@ class Rounds(Attempts):
         scope = self.scopes[self.scope_of[next(iter(region))]] if region else self.run_scope
         if scope.gotos:
             scope.gotos = [goto for goto in scope.gotos if goto[2] not in region]
-
-    def _forget_agenda(self, region: AbstractSet[int]) -> None:
-        if self.edge_agenda:
-            edges = self.plan.edges
-            self.edge_agenda = _without(self.edge_agenda, {edge for edge in self.edge_agenda if edges[edge].source in region})
-        if self.look_agenda:
-            self.look_agenda = _without(self.look_agenda, region)
-        if self.visit_agenda:
-            self.visit_agenda = _without(self.visit_agenda, region)
-
-
-def _without(agenda: Iterable[int], dropped: AbstractSet[int]) -> deque[int]:
-    return deque(entry for entry in agenda if entry not in dropped)

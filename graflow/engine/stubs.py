@@ -11,8 +11,6 @@ from graflow.core.task import AsyncTask, SyncTask, Task
 from graflow.errors import GraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from graflow.core.launch import Stubs
     from graflow.core.plan import Plan
 
@@ -42,5 +40,5 @@ def with_stubs(plan: Plan, stubs: Stubs | None) -> Plan:
 def _stand_in(task: Task[..., Any], spec: FunctionSpec) -> Task[..., Any]:
     options = msgspec.structs.replace(task.options, handler=None)
     bound = {name: value for name, value in task.bound.items() if name in spec.signature.open_names or spec.signature.accepts_any}
-    kind: Callable[..., Task[..., Any]] = AsyncTask if spec.is_async else SyncTask
+    kind: type[AsyncTask[..., Any]] | type[SyncTask[..., Any]] = AsyncTask if spec.is_async else SyncTask
     return kind(task.id, spec, options, bound)

@@ -34,14 +34,16 @@ class TaskCall:
         task: the task, with its options.
         arguments: what the function is called with, by name; the context is among them where the function takes one.
         cancelled: whether the attempt has been told to stop; read by ``ctx.is_cancelled`` from other threads.
+        waiting: how many calls into the event loop the task's thread waits for; changed on the loop only.
     """
 
-    __slots__ = ("_context", "_delivery", "_host", "arguments", "cancelled", "task")
+    __slots__ = ("_context", "_delivery", "_host", "arguments", "cancelled", "task", "waiting")
 
     def __init__(self, delivery: Delivery, arguments: Mapping[str, Any], host: CallHost) -> None:
         self.task = delivery.task
         self.arguments = arguments
         self.cancelled = False
+        self.waiting = 0
         self._context: BaseContext | None = None
         self._delivery = delivery
         self._host = host
@@ -119,6 +121,14 @@ class Handler(ABC):
     """
 
     concurrency: int | None = None
+
+    @property
+    def at_work(self) -> int:
+        """How many attempts something other than the event loop is at work on, such as a thread or a process.
+
+        While there are any, an idle event loop does not mean that nothing goes on: the virtual time of tests waits for them.
+        """
+        return 0
 
     @abstractmethod
     def run(self, call: TaskCall) -> Awaitable[Any]:

@@ -42,6 +42,12 @@ class ThreadHandler(Handler):
         self.concurrency = threads
         self.abandoned = 0
         self._limiter: anyio.CapacityLimiter | None = None
+        self._calls: set[TaskCall] = set()
+
+    @property
+    def at_work(self) -> int:
+        """How many threads run a task, those left out that wait for the event loop."""
+        return sum(not call.waiting for call in self._calls)
 
     async def run(self, call: TaskCall) -> Any:
         """Run the task in a thread; an ``async def`` given to this handler is awaited on the loop."""
@@ -54,9 +60,11 @@ class ThreadHandler(Handler):
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self.concurrency or THREADS)
         outcome = _Watched(self, call, function)
+        self._calls.add(call)
         try:
             return await anyio.to_thread.run_sync(outcome, abandon_on_cancel=True, limiter=self._limiter)
         finally:
+            self._calls.discard(call)
             outcome.leave()
 
 

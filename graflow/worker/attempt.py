@@ -50,6 +50,8 @@ class AttemptRunner:
         self._threads = threads if isinstance(threads, ThreadHandler) else ThreadHandler()
         self._hooked = {name for name, handler in handlers.items() if _has_hooks(handler)}
         self.counter = Counter()
+        self.closing = False
+        """the worker cancels the attempts that have not ended, in order to hand them back"""
 
     async def run(self, delivery: Delivery, runner: asyncio.Task[Any]) -> Outcome | None:
         """The outcome of an attempt, run in the asyncio task ``runner``, which is the one that calls this; None if the attempt was stopped."""
@@ -57,7 +59,7 @@ class AttemptRunner:
         call: TaskCall | None = None
         value: Any = None
         try:
-            with UserCode() as code:
+            with UserCode(asyncio.CancelledError) as code:
                 plan = delivery.call
                 arguments = plan.fixed if plan.needs_nothing and not delivery.iterated else await self._arguments(delivery)
                 call = TaskCall(delivery, arguments, self)
@@ -69,19 +71,18 @@ class AttemptRunner:
                 value = await handler.run(call) if timeout is None else await _within(timeout, handler, call)
             error: BaseException | None = code.error
         except asyncio.CancelledError as cancelled:
-            if delivery.stopped:
-                runner.uncancel()
-                return None
-            if runner.cancelling():
-                raise  # the worker itself is being torn down
-            error = cancelled  # the task awaited something that somebody else cancelled
+            error = cancelled
         finally:
             delivery.interrupt = None
             if delivery.stopped and call is not None:
                 call.cancelled = True
+        if runner.cancelling():
+            if self.closing and error is not None and not delivery.stopped:
+                raise asyncio.CancelledError  # to be handed back, whatever the task made of its being cancelled
+            await _absorb_cancellation()
         if delivery.stopped:
-            await _absorb_cancellation(runner)
             return None
+        # A cancellation is a failure by now: the task cancelled itself, or awaited something that somebody else cancelled.
         return await self._judge(delivery, call, value, error, self._monotonic() - began)
 
     async def _arguments(self, delivery: Delivery) -> dict[str, Any]:
@@ -112,12 +113,12 @@ class AttemptRunner:
 
     async def _judge(self, delivery: Delivery, call: TaskCall | None, value: Any, error: BaseException | None, seconds: float) -> Outcome:
         context = call.given_context if call is not None else None
-        directives = context.directives if context is not None else None
+        directives = context.requested if context is not None else None
         outcome: Outcome
         if error is not None:
-            outcome = self._failure(delivery, error)
-        elif directives is None and not self._seals:
-            outcome = Success(value, None, item_count(value) if delivery.feeds_map else None)
+            outcome = self._failed(delivery, error)
+        elif directives is None and not self._seals and not delivery.feeds_map:
+            outcome = Success(value)
         else:
             outcome = self._sealed(delivery, value, directives)
             error = outcome.exception if type(outcome) is Failure else None
@@ -137,8 +138,9 @@ class AttemptRunner:
 
     def _sealed(self, delivery: Delivery, value: Any, directives: Directives | None) -> Success | Failure:
         """Success, unless something cannot travel or cannot be run: that fails the task."""
-        items = item_count(value) if delivery.feeds_map else None
+        items: int | None = None
         with UserCode() as code:
+            items = item_count(value) if delivery.feeds_map else None
             value = self._backend.seal(value)
             if directives is not None:
                 self._check_new_tasks(directives.new)
@@ -158,6 +160,12 @@ class AttemptRunner:
         for request in requests:
             if self._backend.local and request.task.handler_kind not in self._handlers:
                 raise unknown_handler(request.task.id, request.task.handler_kind, self._handlers)
+
+    def _failed(self, delivery: Delivery, error: BaseException) -> Outcome:
+        """What follows from an error. It is the user's too, and can be made so that it cannot even be read."""
+        with UserCode() as code:
+            return self._failure(delivery, error)
+        return describe(code.error or error, delivery.spec.task_id, delivery.spec.attempt)
 
     def _failure(self, delivery: Delivery, error: BaseException) -> Outcome:
         spec = delivery.spec
@@ -198,30 +206,36 @@ def unknown_handler(task_id: str, kind: str, known: Mapping[str, Handler]) -> Co
 
 
 async def _within(timeout: float, handler: Handler, call: TaskCall) -> Any:
-    """Run with a limit in seconds; a task that swallows its cancellation has timed out all the same."""
+    """Run with a limit in seconds. A task that swallows its cancellation, or makes another error of it, has timed out all the same."""
+    limit = asyncio.timeout(timeout)
+    value: Any = None
     try:
-        async with asyncio.timeout(timeout) as limit:
+        async with limit:
             value = await handler.run(call)
-    except TimeoutError:
-        if not limit.expired():
-            raise  # the task's own
-    if not limit.expired():
-        return value
+    except Exception as error:
+        if limit.expired():
+            raise _timed_out(timeout, call) from error  # by which the traceback shows where the time went
+        raise
+    if limit.expired():
+        raise _timed_out(timeout, call)
+    return value
+
+
+def _timed_out(timeout: float, call: TaskCall) -> TaskTimeoutError:
     call.cancelled = True
-    raise TaskTimeoutError(
+    return TaskTimeoutError(
         f"task {call.task_id!r} (attempt {call.attempt}) ran longer than its timeout of {timeout:g} s; give it more time, or make it faster",
-        task_id=call.task_id, timeout=timeout,
-    )  # fmt: skip
+        task_id=call.task_id,
+        timeout=timeout,
+    )
 
 
-async def _absorb_cancellation(task: asyncio.Task[Any]) -> None:
-    """Take in a cancellation that came too late for the attempt, lest it strike the next one in the same asyncio task."""
-    if task.cancelling():
-        task.uncancel()
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            return
+async def _absorb_cancellation() -> None:
+    """Take in a cancellation that came too late for the attempt, lest it strike what its outcome is written with."""
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        return
 
 
 def _has_hooks(handler: Handler) -> bool:

@@ -59,8 +59,12 @@ class TaskServices:
         """Run a coroutine function on the worker's loop and block this thread for its result."""
         if asyncio._get_running_loop() is self._loop:  # would wait for itself for ever
             raise RuntimeError("a SyncTaskContext was used on the event loop; it is for the thread of its own def task")
-        return asyncio.run_coroutine_threadsafe(_awaited(function, args), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(_awaited(self._call, function, args), self._loop).result()
 
 
-async def _awaited(function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
-    return await function(*args)
+async def _awaited(call: TaskCall, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
+    call.waiting += 1
+    try:
+        return await function(*args)
+    finally:
+        call.waiting -= 1  # here and not in the thread, which may take its time to wake up: it is at work from now on

@@ -95,7 +95,9 @@ class TaskWorker:
             for handler in self.handlers.values():
                 await handler.start()
                 stack.push_async_callback(handler.stop)
-            resources = await stack.enter_async_context(self._lifespan()) if self._lifespan is not None else {}
+            resources: Mapping[str, Any] = {}
+            if self._lifespan is not None:
+                resources = await stack.enter_async_context(self._lifespan())
             self._attempts = AttemptRunner(self.backend, self.handlers, resources, self._random)
             self._stack = stack.pop_all()
         self._stopped.clear()
@@ -181,6 +183,6 @@ class TaskWorker:
 
 def _checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
     for name, handler in handlers.items():
-        if not isinstance(handler, Handler):
+        if not isinstance(handler, Handler):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"handlers[{name!r}] is a {type(handler).__name__}; give an instance of a Handler subclass", setting="handlers")
     return handlers

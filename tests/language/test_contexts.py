@@ -185,7 +185,7 @@ async def test_results_are_read_by_task_or_id(ctx: TaskContext, sync_ctx: SyncTa
 
 
 def test_a_task_that_asks_for_nothing_records_nothing(ctx: TaskContext) -> None:
-    assert ctx.directives is None
+    assert ctx.requested is None
 
 
 def test_going_to_a_node_records_its_id(ctx: TaskContext) -> None:
@@ -193,42 +193,42 @@ def test_going_to_a_node_records_its_id(ctx: TaskContext) -> None:
     ctx.goto(step)
     ctx.goto(step.clone("b") >> step.clone("c"))
     ctx.next_task("d")
-    assert ctx.directives == Directives(goto=["a", "step", "c", "d"])
+    assert ctx.requested == Directives(goto=["a", "step", "c", "d"])
 
 
 def test_a_next_task_is_recorded_whole_since_only_the_run_knows_whether_it_is_new(ctx: TaskContext) -> None:
     new = step.clone("new", n=1)
     ctx.next_task(new)
     ctx.next_task(step, goto=True, if_exists="ignore")
-    assert ctx.directives == Directives(new=[NewTask(new), NewTask(step, ignore_existing=True, goto=True)])
+    assert ctx.requested == Directives(new=[NewTask(new), NewTask(step, ignore_existing=True, goto=True)])
 
 
 def test_of_several_iterations_the_last_counts(ctx: TaskContext) -> None:
     ctx.next_iteration({"page": 1})
     ctx.next_iteration(None, depth=2)
-    assert ctx.directives == Directives(iteration=Iteration(None, {"depth": 2}))
+    assert ctx.requested == Directives(iteration=Iteration(None, {"depth": 2}))
     ctx.next_iteration(n=3)
-    assert ctx.directives.iteration == Iteration(arguments={"n": 3})
+    assert ctx.requested.iteration == Iteration(arguments={"n": 3})
 
 
 def test_the_ends_are_recorded_with_their_reasons(ctx: TaskContext) -> None:
     ctx.end_loop()
     ctx.terminate_workflow("found")
     ctx.cancel_workflow("unwanted")
-    assert ctx.directives == Directives(end_loop=True, terminate="found", cancel="unwanted")
+    assert ctx.requested == Directives(end_loop=True, terminate="found", cancel="unwanted")
 
 
 def test_a_reason_may_be_left_out_and_the_directive_still_counts(ctx: TaskContext) -> None:
     ctx.terminate_workflow()
     ctx.cancel_workflow()
-    assert ctx.directives == Directives(terminate="", cancel="")
+    assert ctx.requested == Directives(terminate="", cancel="")
 
 
 def test_contexts_do_not_share_what_they_record(services: FakeServices) -> None:
     first, second = make(TaskContext, services), make(TaskContext, services)
     first.goto("a")
     second.goto("b")
-    assert (first.directives.goto, second.directives.goto) == (["a"], ["b"])
+    assert (first.requested.goto, second.requested.goto) == (["a"], ["b"])
 
 
 def test_directives_to_what_is_no_node_are_refused_where_they_are_given(ctx: TaskContext) -> None:
@@ -239,7 +239,7 @@ def test_directives_to_what_is_no_node_are_refused_where_they_are_given(ctx: Tas
         ctx.next_task(step | step.clone("b"))
     with pytest.raises(GraphError, match='use "error" or "ignore"'):
         ctx.next_task(step, if_exists="replace")
-    assert ctx.directives is None
+    assert ctx.requested is None
 
 
 # ---- channels ----

@@ -24,14 +24,14 @@ Facts = Counter[str]
 LIMITS = ("steps", "cycles")
 
 
-def without_loops(number: int, random: Random, machine: type[RunState]) -> Facts:
+def without_loops(number: int, random: Random, machine: type[RunState], twin: bool) -> Facts:
     """A graph without loops comes out as the oracle says, in whatever order."""
     graph = Drawing(random, Shape(loops=False)).draw()
     habits = Habits(fail=random.choice((0, 0.05, 0.15)), retry=0.05, suspend=0.03, goto=0.2, new=0.1, iterate=0.1)
     case = Case(graph, f"dag {number}", habits, "continue", 800)
     oracle = Oracle(case)
     for order in range(2):
-        state = drive(case, order, machine, twin=order == 0).state
+        state = drive(case, order, machine, twin=twin and order == 0).state
         demand(state.end is not None and state.end.status == oracle.status, f"the run {state.end}, not {oracle.status}")
         for name, verdict in oracle.verdicts.items():
             node = state.find(name) if verdict.certain else None
@@ -43,12 +43,12 @@ def without_loops(number: int, random: Random, machine: type[RunState]) -> Facts
     return Facts({"nodes judged by the oracle": len(oracle.verdicts)})
 
 
-def in_any_order(number: int, random: Random, machine: type[RunState]) -> Facts:
+def in_any_order(number: int, random: Random, machine: type[RunState], twin: bool) -> Facts:
     """Loops and gotos that nothing runs beside: results, statuses and cycles do not depend on the order."""
     graph = Drawing(random, Shape()).draw()
     habits = Habits(fail=random.choice((0, 0.1)), retry=0.05, suspend=0.03, goto=0.2, new=0.1, iterate=0.1)
     case = Case(graph, f"order {number}", habits, "continue", 800)
-    ran = [drive(case, order, machine, twin=order == 0) for order in range(3)]
+    ran = [drive(case, order, machine, twin=twin and order == 0) for order in range(3)]
     if any(one.state.end is None or one.state.end.cause in LIMITS for one in ran):
         return Facts({"ended by a limit": 1})
     whole = not any(one.cancelled for one in ran)
@@ -62,17 +62,17 @@ def in_any_order(number: int, random: Random, machine: type[RunState]) -> Facts:
     return Facts({"went round or back": any(cycle > 1 for cycle in ran[0].state.cycle)})
 
 
-def anything_goes(number: int, random: Random, machine: type[RunState]) -> Facts:
+def anything_goes(number: int, random: Random, machine: type[RunState], twin: bool) -> Facts:
     """Wild graphs and wild tasks: the machine does what the reference does, and keeps its invariants."""
-    return _wild(number, random, machine, start=False)
+    return _wild(number, random, machine, twin, start=False)
 
 
-def from_the_middle(number: int, random: Random, machine: type[RunState]) -> Facts:
+def from_the_middle(number: int, random: Random, machine: type[RunState], twin: bool) -> Facts:
     """The same, begun at some node."""
-    return _wild(number, random, machine, start=True)
+    return _wild(number, random, machine, twin, start=True)
 
 
-def _wild(number: int, random: Random, machine: type[RunState], *, start: bool) -> Facts:
+def _wild(number: int, random: Random, machine: type[RunState], twin: bool, *, start: bool) -> Facts:
     graph = Drawing(random, Shape(early=True, wild=True)).draw()
     calm = random.choice((0.3, 1, 1))
     habits = Habits(
@@ -81,12 +81,12 @@ def _wild(number: int, random: Random, machine: type[RunState], *, start: bool) 
     begin = random.choice([node.id for node in graph.nodes if node.group is None]) if start else None
     on_failure = random.choice(("fail", "continue", "continue"))
     case = Case(graph, f"wild {number}", habits, on_failure, random.choice((300, 300, 300, 30, None)), begin)
-    state = drive(case, 0, machine).state
+    state = drive(case, 0, machine, twin=twin).state
     end = state.end.cause if state.end is not None else ""
     return Facts({f"wild: {end}": 1, "went round or back": any(cycle > 1 for cycle in state.cycle)})
 
 
-KINDS: tuple[Callable[[int, Random, type[RunState]], Facts], ...] = (
+KINDS: tuple[Callable[[int, Random, type[RunState], bool], Facts], ...] = (
     without_loops,
     in_any_order,
     anything_goes,
@@ -94,11 +94,15 @@ KINDS: tuple[Callable[[int, Random, type[RunState]], Facts], ...] = (
 )
 
 
-def run_case(number: int, machine: type[RunState] = RunState) -> Facts:
-    """Run one case. Raises ViolationError, or whatever broke, with the command that repeats it."""
+def run_case(number: int, machine: type[RunState] = RunState, *, twin: bool = True) -> Facts:
+    """Run one case, beside the reference unless ``twin`` is false.
+
+    Raises:
+        ViolationError: something is wrong; or whatever broke. Either has a note with the command that repeats it.
+    """
     kind = KINDS[number % len(KINDS)]
     try:
-        return kind(number, Random(f"case {number}"), machine)
+        return kind(number, Random(f"case {number}"), machine, twin)
     except Exception as error:
         error.add_note(f"{kind.__name__}; again with: python -m tests.model.campaign --case {number}")
         raise

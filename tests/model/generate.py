@@ -206,7 +206,7 @@ class Script:
         """Tasks to be made: each once, unless all is wild."""
         if node.startswith("+"):
             return []
-        names = [f"+{node}"] if "@" in node else [f"d{cycle}{place}@{node}" for place in range(random.choice((1, 1, 2)))]
+        names = [f"+{cycle}{node}"] if "@" in node else [f"d{cycle}{place}@{node}" for place in range(random.choice((1, 1, 2)))]
         bound = None
         if self.habits.wild:
             strange = ("d@" + node, random.choice(list(self.nodes)), "shared@t1", "g2[0]")

@@ -100,7 +100,7 @@ class MemoryRun:
         self.log.append(("task_started", spec.task_id, self.clock.now(), spec.attempt, None))
         return delivery
 
-    def forget(self, delivery: MemoryDelivery) -> bool:
+    def forget(self, delivery: Delivery) -> bool:
         """The attempt is in nobody's hands any more; False if it was not this delivery's."""
         spec = delivery.spec
         key = (spec.node, spec.cycle, spec.attempt)
@@ -119,7 +119,7 @@ class MemoryRun:
         """How a node is run. Kept with the plan, for all its runs; with this run, where the node was made in it."""
         if node >= len(self.plan.ids):
             return self._recipe_made_at_run_time(node)
-        recipe: Recipe | None = self.plan.recipes.get(node)
+        recipe: Recipe | None = self.plan.recipes[node]
         if recipe is None:
             task = self.plan.tasks[node]
             assert task is not None, "groups are not run"
@@ -130,7 +130,7 @@ class MemoryRun:
         maker = self.state.dynamic[node]
         group = self.plan.groups[maker] if maker < len(self.plan.groups) else None
         if group is not None and group.mapping is not None:  # all members of a mapped group are run alike
-            recipe: Recipe | None = self.plan.recipes.get(maker)
+            recipe: Recipe | None = self.plan.recipes[maker]
             if recipe is None:
                 mapping = group.mapping
                 call = plan_call(self.plan, maker, mapping.task, item=mapping.parameter)
