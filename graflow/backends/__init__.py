@@ -20,12 +20,20 @@ def open_backend(backend_or_url: str | Backend) -> Backend:
     Raises:
         ConfigurationError: the URL names no backend that there is.
     """
-    if not isinstance(backend_or_url, str):
+    if isinstance(backend_or_url, str):
+        url = urlsplit(backend_or_url)
+        if url.scheme == "memory":
+            return MemoryBackend(strict=_is_strict(backend_or_url, url.query))
+        if url.scheme in ("redis", "rediss", "unix"):
+            raise ConfigurationError(f'{url.scheme}:// needs the Redis backend, which is not in this version; use "memory://"', setting="url")
+    elif hasattr(backend_or_url, "coordinator"):
         return backend_or_url
-    url = urlsplit(backend_or_url)
-    if url.scheme == "memory":
-        strict = parse_qs(url.query).get("strict", ["0"])[-1] in ("1", "true", "yes")
-        return MemoryBackend(strict=strict)
-    raise ConfigurationError(
-        f'no backend for {backend_or_url!r}: use "memory://", "memory://?strict=1", or a backend object', setting="url"
-    )
+    raise ConfigurationError(f'no backend for {backend_or_url!r}: use "memory://", "memory://?strict=1", or a backend object', setting="url")
+
+
+def _is_strict(url: str, query: str) -> bool:
+    options = parse_qs(query, keep_blank_values=True)
+    value = options.pop("strict", ["0"])[-1]
+    if options or value not in ("0", "1"):
+        raise ConfigurationError(f"{url!r} has an option that there is not; the only one is strict=1 (or 0)", setting="url")
+    return value == "1"

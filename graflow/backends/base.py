@@ -288,7 +288,7 @@ class Backend(Protocol):
         """Whether :meth:`seal` does anything."""
         ...
 
-    def seal(self, value: Any) -> Any:
+    def seal(self, value: Any, *, name: str = "value") -> Any:
         """A value as the next task will see it; raises SerializationError if it cannot travel."""
         ...
 

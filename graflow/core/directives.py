@@ -65,7 +65,7 @@ class DirectiveRules(GroupRules):
         wanted = list(directives.goto)
         for request in directives.new:
             known = self.plan.index.get(request.task.id)
-            if known is not None and self.plan.tasks[known] == request.task:
+            if known is not None and self.plan.holds(known, request.task):
                 wanted.append(request.task.id)
             elif known is None and self._may_make(node, request.task.id):
                 new.append(request)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from graflow.core.graph import GraphNode, TaskGraph
     from graflow.core.policy import GroupPolicy
 
+    Substitute = Callable[..., Task[..., Any]]
+    """given a task and, for one that is mapped, the name of the parameter that takes the item; returns what is to run instead"""
+
 RUN: Final = -1
 """The scope of top-level nodes."""
 
@@ -116,7 +119,7 @@ class Plan:
         self.output_given = False
         self._digest: str | None = None
         self._all_ins: list[list[int]] | None = None
-        self.substitute: Callable[[Task[..., Any]], Task[..., Any]] | None = None
+        self.substitute: Substitute | None = None
         """what replaces a task made at run time, in a plan with stubs"""
         self._handler_kinds: dict[str, str] | None = None
         self.recipes: list[Any] = []
@@ -149,13 +152,17 @@ class Plan:
             self._handler_kinds = {task.handler_kind: task.id for task in tasks}
         return self._handler_kinds
 
-    def substituted(self, substitute: Callable[[Task[..., Any]], Task[..., Any]]) -> Plan:
+    def holds(self, node: int, task: Task[..., Any]) -> bool:
+        """Whether a node runs this very task, rather than another one of the same id."""
+        return self.tasks[node] == (task if self.substitute is None else self.substitute(task))
+
+    def substituted(self, substitute: Substitute) -> Plan:
         """The same plan with other tasks."""
         twin = copy(self)
         twin.substitute = substitute
         twin.tasks = [None if task is None else substitute(task) for task in self.tasks]
         twin.groups = [
-            replace(group, mapping=replace(group.mapping, task=substitute(group.mapping.task))) if group is not None and group.mapping is not None else group
+            replace(group, mapping=replace(group.mapping, task=substitute(group.mapping.task, group.mapping.parameter))) if group is not None and group.mapping is not None else group
             for group in self.groups
         ]
         twin.recipes, twin.shared_recipes = [None] * len(self.ids), {}

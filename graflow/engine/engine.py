@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -82,7 +83,11 @@ class WorkflowEngine:
         async with AsyncExitStack() as stack:
             await self.backend.open()
             if self._worker is not None:
-                await stack.enter_async_context(self._worker)
+                try:
+                    await stack.enter_async_context(self._worker)
+                except BaseException:
+                    await self.backend.close()
+                    raise
             stack.push_async_callback(self.backend.close)  # closed first: the runs' tasks unwind while their worker still works
             self._stack = stack.pop_all()
         return self
@@ -188,7 +193,7 @@ class WorkflowEngine:
             UnknownRunError: there is none of that id, or none any more.
         """
         self._check_open()
-        await self.backend.coordinator.snapshot(run_id)
+        await self.backend.coordinator.snapshot(_checked_run_id(run_id))
         return RunHandle(self.backend.coordinator, run_id, created=False)
 
     # ---- inside ----
@@ -208,6 +213,8 @@ class WorkflowEngine:
 
 def _plan(graph: Node[Any] | Workflow[Any] | TaskGraph, start: Node[Any] | str | None) -> Plan:
     start_id = start.id if isinstance(start, Node) else start
+    if start_id is not None and (not isinstance(start_id, str) or not start_id):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"start={start!r}: give a node of the graph or its id, or None", setting="start")
     if isinstance(graph, Workflow):
         return compile_plan(graph.graph, start=start_id or graph.start, output=graph.output)
     if isinstance(graph, TaskGraph):
@@ -222,20 +229,18 @@ def _plan(graph: Node[Any] | Workflow[Any] | TaskGraph, start: Node[Any] | str |
 def _options(
     inputs: Mapping[str, Any] | None, run_id: str | None, timeout: float | None, max_steps: int | None, on_failure: OnFailure, if_exists: IfExists
 ) -> RunOptions:
-    if run_id is not None and (not isinstance(run_id, str) or not run_id):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"run_id={run_id!r}: give a text that is not empty, or None", setting="run_id")
     if inputs is not None and not (isinstance(inputs, Mapping) and all(isinstance(key, str) for key in inputs)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"inputs={inputs!r}: give a mapping of names to values", setting="inputs")
-    if timeout is not None and not timeout > 0:
+    if timeout is not None and not (_is_number(timeout) and 0 < timeout < math.inf):
         raise ConfigurationError(f"timeout={timeout!r}: give the seconds that the run may take, more than 0, or None", setting="timeout")
-    if max_steps is not None and max_steps < 1:
+    if max_steps is not None and not (_is_number(max_steps) and isinstance(max_steps, int) and max_steps >= 1):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"max_steps={max_steps!r}: give the number of visits that are allowed, 1 or more, or None", setting="max_steps")
     if on_failure not in ("fail", "continue"):
         raise ConfigurationError(f'on_failure={on_failure!r}: use "fail" or "continue"', setting="on_failure")
     if if_exists not in ("attach", "error", "rerun_failed"):
         raise ConfigurationError(f'if_exists={if_exists!r}: use "attach", "error" or "rerun_failed"', setting="if_exists")
     return RunOptions(
-        run_id=run_id if run_id is not None else uuid4().hex,
+        run_id=_checked_run_id(run_id) if run_id is not None else uuid4().hex,
         inputs=dict(inputs) if inputs else {},
         timeout=timeout,
         max_steps=max_steps,
@@ -243,3 +248,13 @@ def _options(
         remembered=run_id is not None,
         if_exists=if_exists,
     )
+
+
+def _checked_run_id(run_id: Any) -> str:
+    if not isinstance(run_id, str) or not run_id:
+        raise ConfigurationError(f"run_id={run_id!r}: give a text that is not empty", setting="run_id")
+    return run_id
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
     from types import TracebackType
 
-    from graflow.backends.base import Coordinator
+    from graflow.backends.base import Coordinator, Snapshot
     from graflow.wire.messages import RunEvent
 
 O_co = TypeVar("O_co", covariant=True, default=Any)
@@ -52,11 +52,17 @@ class RunHandle(Generic[O_co]):
             RunError: the run did not succeed; the subclass says why, and its ``result`` holds what was completed.
         """
         async with asyncio.timeout(timeout):
-            await self._coordinator.wait(self.run_id)
-        snapshot = await self._coordinator.snapshot(self.run_id)
+            snapshot = await self._end()
         result: RunResult[O_co] = as_result(snapshot)
         raise_unless_well(snapshot, result)
         return result
+
+    async def _end(self) -> Snapshot:
+        while True:
+            await self._coordinator.wait(self.run_id)
+            snapshot = await self._coordinator.snapshot(self.run_id)
+            if snapshot.status is not RunStatus.RUNNING:  # else it was run again, or resumed, before we came to look
+                return snapshot
 
     async def peek(self) -> RunResult[O_co]:
         """What there is of the run now; never raises for a run that failed."""

@@ -71,36 +71,42 @@ class ThreadHandler(Handler):
 class _Watched:
     """A function in a thread, and whether anybody still waits for it."""
 
-    __slots__ = ("_call", "_function", "_handler", "_left", "_lock", "_running")
+    __slots__ = ("_call", "_ended", "_function", "_handler", "_left", "_lock", "_running")
 
     def __init__(self, handler: ThreadHandler, call: TaskCall, function: Callable[[], Any]) -> None:
         self._handler = handler
         self._call = call
         self._function = function
-        self._lock = threading.Lock()  # the thread may end at the very moment in which the loop gives it up
+        self._lock = threading.Lock()  # the thread may begin or end at the very moment in which the loop gives it up
         self._running = False
         self._left = False
+        self._ended = False
 
     def __call__(self) -> Any:
-        self._running = True
+        with self._lock:
+            if self._left:
+                return None  # given up before it began
+            self._running = True
         try:
             return self._function()
         finally:
             with self._lock:
-                self._running = False
+                self._running, self._ended = False, True
                 if self._left:
                     self._handler.abandoned -= 1
-                    logger.info("an abandoned thread has ended", extra={"run_id": self._call.run_id, "task_id": self._call.task_id})
+            if self._left:
+                logger.info("an abandoned thread has ended", extra={"run_id": self._call.run_id, "task_id": self._call.task_id})
 
     def leave(self) -> None:
         """Nobody waits any more; if the function still runs, it is abandoned."""
-        if not self._running:
+        if self._ended:
             return
         self._call.cancelled = True
         with self._lock:
-            if self._running:
-                self._left = True
-                self._handler.abandoned += 1
-                logger.warning(
-                    "task %s does not stop; its thread is abandoned", self._call.task_id, extra={"run_id": self._call.run_id, "task_id": self._call.task_id}
-                )
+            self._left = True
+            if not self._running:
+                return
+            self._handler.abandoned += 1
+        logger.warning(
+            "task %s does not stop; its thread is abandoned", self._call.task_id, extra={"run_id": self._call.run_id, "task_id": self._call.task_id}
+        )

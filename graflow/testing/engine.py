@@ -14,12 +14,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from graflow.handlers import Handler
-    from graflow.worker.worker import Lifespan
+    from graflow.worker.lifespan import Lifespan
 
 
 class VirtualEngine(WorkflowEngine):
-    """A :class:`~graflow.WorkflowEngine` in memory that owns the time of its event loop for as long as it is entered. Made by
-    :func:`engine`.
+    """A :class:`~graflow.WorkflowEngine` in memory that owns its event loop's time while it is entered. Made by :func:`engine`.
 
     Attributes:
         clock: the time of the engine and of the loop; also ``engine.backend.clock``.

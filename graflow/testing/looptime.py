@@ -133,8 +133,8 @@ class LoopTime:
         return found
 
     def _wait_for_work(self, timeout: float | None) -> Any:
-        """Really wait. Time stands still meanwhile, but for the work that goes on for so long that a test might be waiting for it to
-        end.""" if self._owed:
+        """Really wait. Time stands still meanwhile, unless the work goes on for so long that it may itself be waiting for time to pass."""
+        if self._owed:
             found = self._select(0)
             if not found:
                 step = self._owed if timeout is None else min(self._owed, timeout)
@@ -158,8 +158,7 @@ class LoopTime:
 
 
 class _Due(float):
-    """When a timer is due. Of two that are due at the same time, the one set first comes first, as if a moment had passed between the
-    two."""
+    """When a timer is due. Of two that are due at the same time the one set first comes first, as in reality, where moments differ."""
 
     __slots__ = ("_turn",)
 

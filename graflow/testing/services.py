@@ -81,8 +81,9 @@ class FakeServices:
 
 async def _within_virtual_time(function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
     with VirtualClock():
+        patience = asyncio.timeout(FOR_EVER)
         try:
-            async with asyncio.timeout(FOR_EVER) as patience:
+            async with patience:
                 return await function(*args)
         except TimeoutError:
             if not patience.expired():
@@ -98,7 +99,7 @@ def _without_waiting(function: Callable[..., Awaitable[T]], args: tuple[Any, ...
     except StopIteration as end:
         value: T = end.value
         return value
-    steps.close()  # type: ignore[attr-defined]  # pyright: ignore
+    steps.close()
     raise _would_wait()
 
 

@@ -16,7 +16,6 @@ from graflow.core.retry import RetryLater
 from graflow.core.suspension import SuspendStep
 from graflow.errors import ConfigurationError, TaskTimeoutError
 from graflow.handlers import Handler, TaskCall, ThreadHandler
-from graflow.worker.metrics import Counter
 from graflow.worker.services import TaskServices
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from graflow.backends.base import Backend, Delivery
     from graflow.core.context import BaseContext
     from graflow.core.outcome import Directives, NewTask
+    from graflow.worker.metrics import Counter
 
 logger = logging.getLogger("graflow.worker")
 
@@ -37,9 +37,12 @@ class AttemptRunner:
         handlers: by name; ``thread`` among them.
         resources: what ``lifespan`` yielded, seen as ``ctx.resources``.
         random: draws the jitter of retries.
+        counter: where attempts are counted.
     """
 
-    def __init__(self, backend: Backend, handlers: Mapping[str, Handler], resources: Mapping[str, Any], random: Random) -> None:
+    def __init__(
+        self, backend: Backend, handlers: Mapping[str, Handler], resources: Mapping[str, Any], random: Random, counter: Counter
+    ) -> None:
         self._backend = backend
         self._handlers = handlers
         self._resources = resources
@@ -49,7 +52,7 @@ class AttemptRunner:
         threads = handlers["thread"]
         self._threads = threads if isinstance(threads, ThreadHandler) else ThreadHandler()
         self._hooked = {name for name, handler in handlers.items() if _has_hooks(handler)}
-        self.counter = Counter()
+        self._counter = counter
         self.closing = False
         """the worker cancels the attempts that have not ended, in order to hand them back"""
 
@@ -62,6 +65,8 @@ class AttemptRunner:
             with UserCode(asyncio.CancelledError) as code:
                 plan = delivery.call
                 arguments = plan.fixed if plan.needs_nothing and not delivery.iterated else await self._arguments(delivery)
+                if self._seals:  # nobody else may see what the task does to its arguments
+                    arguments = {name: self._backend.seal(value, name=f"argument {name}") for name, value in arguments.items()}
                 call = TaskCall(delivery, arguments, self)
                 if plan.context is not None:
                     call.arguments = {plan.context: call.context, **arguments}
@@ -129,19 +134,19 @@ class AttemptRunner:
 
     def _count(self, outcome: Outcome, seconds: float) -> None:
         if type(outcome) is Success:
-            self.counter.succeeded += 1
+            self._counter.succeeded += 1
         elif type(outcome) is Suspend:
             return
         else:
-            self.counter.failed += 1
-        self.counter.seconds += seconds
+            self._counter.failed += 1
+        self._counter.seconds += seconds
 
     def _sealed(self, delivery: Delivery, value: Any, directives: Directives | None) -> Success | Failure:
         """Success, unless something cannot travel or cannot be run: that fails the task."""
         items: int | None = None
         with UserCode() as code:
             items = item_count(value) if delivery.feeds_map else None
-            value = self._backend.seal(value)
+            value = self._backend.seal(value, name=f"result of {delivery.spec.task_id}")
             if directives is not None:
                 self._check_new_tasks(directives.new)
                 if directives.iteration is not None:
@@ -153,11 +158,14 @@ class AttemptRunner:
 
     def _seal_iteration(self, iteration: Iteration) -> Iteration:
         data, seal = iteration.data, self._backend.seal
-        return Iteration(seal(data) if iteration.has_data else data, {name: seal(value) for name, value in iteration.arguments.items()})
+        arguments = {name: seal(value, name=f"next_iteration({name}=...)") for name, value in iteration.arguments.items()}
+        return Iteration(seal(data, name="next_iteration(data)") if iteration.has_data else data, arguments)
 
     def _check_new_tasks(self, requests: Iterable[NewTask]) -> None:
-        """A task for a handler that nobody has would wait for ever."""
+        """A task for a handler that nobody has would wait for ever, and one with arguments that cannot travel would get nowhere."""
         for request in requests:
+            for name, value in request.task.bound.items():
+                self._backend.seal(value, name=f"argument {name} of {request.task.id}")
             if self._backend.local and request.task.handler_kind not in self._handlers:
                 raise unknown_handler(request.task.id, request.task.handler_kind, self._handlers)
 

@@ -37,7 +37,7 @@ class TaskServices:
 
     def publish(self, type: str, data: Mapping[str, Any]) -> None:
         """Tell the run's observers something; from any thread."""
-        sealed = {name: self._backend.seal(value) for name, value in data.items()}
+        sealed = {name: self._backend.seal(value, name=name) for name, value in data.items()}
         try:
             here = asyncio.get_running_loop() is self._loop
         except RuntimeError:

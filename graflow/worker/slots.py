@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graflow.errors import ConfigurationError
 
@@ -16,8 +16,12 @@ class WorkerSlots:
     """Free slots by handler kind: the live :class:`~graflow.backends.base.Slots` that a backend asks while it hands attempts out."""
 
     def __init__(self, handlers: Mapping[str, Handler], concurrency: int, queues: Sequence[str] | None) -> None:
-        if concurrency < 1:
-            raise ConfigurationError(f"concurrency={concurrency}: give how many attempts may run at once, 1 or more", setting="concurrency")
+        check_concurrency(concurrency, "concurrency")
+        for name, handler in handlers.items():
+            if handler.concurrency is not None:
+                check_concurrency(handler.concurrency, f"handlers[{name!r}].concurrency")
+        if isinstance(queues, str):
+            raise ConfigurationError(f"queues={queues!r} would mean its single letters; give [{queues!r}]", setting="queues")
         self._free = {name: handler.concurrency or concurrency for name, handler in handlers.items()}
         self.handlers: tuple[str, ...] = tuple(handlers)
         self.queues = queues
@@ -35,3 +39,9 @@ class WorkerSlots:
     def give_back(self, handler: str) -> None:
         """The attempt is over."""
         self._free[handler] += 1
+
+
+def check_concurrency(value: Any, setting: str) -> None:
+    """Raise ConfigurationError unless it is a number of attempts."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{setting}={value!r}: give how many attempts may run at once, 1 or more", setting=setting)

@@ -6,30 +6,36 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from contextvars import copy_context
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from graflow.backends import open_backend
+from graflow.core.boundary import UserCode
 from graflow.errors import ConfigurationError
 from graflow.handlers import CoroutineHandler, Handler, ThreadHandler
 from graflow.worker.attempt import AttemptRunner
 from graflow.worker.committer import Committer
+from graflow.worker.lifespan import LifespanKeeper
+from graflow.worker.metrics import Counter
 from graflow.worker.slots import WorkerSlots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Sequence
+    from contextvars import Context
     from types import TracebackType
 
     from graflow.backends.base import Backend, Delivery
+    from graflow.worker.lifespan import Lifespan
     from graflow.worker.metrics import WorkerMetrics
-
-    Lifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
 
 logger = logging.getLogger("graflow.worker")
 
+STUBBORN = 5.0
+"""seconds that cancelled tasks are given to leave their ``finally`` blocks before the worker ends without them"""
 BREATH = 64
 """steps that one asyncio task may run in a row without letting others in: no-op steps never wait, and would keep the loop to themselves"""
 
@@ -73,12 +79,15 @@ class TaskWorker:
         self._lifespan = lifespan
         self._random = Random(seed)  # noqa: S311 - spreads retries, guards nothing
         self._attempts: AttemptRunner | None = None
+        self._counter = Counter()
+        self._context: Context = copy_context()
         self._committer = Committer(self.backend.coordinator, self._slots)
         self._runners: set[asyncio.Task[None]] = set()
         self._held: dict[int, Delivery] = {}
         self._fetching: asyncio.Task[None] | None = None
         self._stack: AsyncExitStack | None = None
         self._stopped = asyncio.Event()
+        self._stopping: asyncio.Task[None] | None = None
 
     # ---- life ----
 
@@ -92,29 +101,39 @@ class TaskWorker:
             raise ConfigurationError(f"worker {self.worker_id} is running already; make another TaskWorker", setting="worker_id")
         async with AsyncExitStack() as stack:
             await self.backend.open()
-            for handler in self.handlers.values():
+            for handler in {id(handler): handler for handler in self.handlers.values()}.values():  # one may have several names
                 await handler.start()
                 stack.push_async_callback(handler.stop)
             resources: Mapping[str, Any] = {}
             if self._lifespan is not None:
-                resources = await stack.enter_async_context(self._lifespan())
-            self._attempts = AttemptRunner(self.backend, self.handlers, resources, self._random)
+                resources = await stack.enter_async_context(LifespanKeeper(self._lifespan))
+            self._attempts = AttemptRunner(self.backend, self.handlers, resources, self._random, self._counter)
             self._stack = stack.pop_all()
+        self._context = copy_context()
         self._stopped.clear()
+        self._stopping = None
         self._slots.closed = False
         self._fetching = asyncio.create_task(self._fetch(), name=f"graflow-fetch-{self.worker_id}")
+        self._fetching.add_done_callback(self._ended)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
 
     async def stop(self) -> None:
-        """Take nothing more, let running tasks end within ``grace``, hand the rest back, and end."""
+        """Take nothing more, let running tasks end within ``grace``, hand the rest back, and end.
+
+        Whoever calls it again waits for the same end. Cancelling the wait does not undo the stop.
+        """
         self._slots.closed = True
         self._stopped.set()
         stack, self._stack = self._stack, None
-        if stack is None:
-            return
+        if stack is not None:
+            self._stopping = asyncio.create_task(self._end(stack), name=f"graflow-stop-{self.worker_id}")
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    async def _end(self, stack: AsyncExitStack) -> None:
         async with stack:
             if self._fetching is not None:
                 self._fetching.cancel()
@@ -124,13 +143,21 @@ class TaskWorker:
     async def _drain(self) -> None:
         if self._runners:
             await asyncio.wait(self._runners, timeout=self._grace)
+        if self._attempts is not None:
+            self._attempts.closing = True
         for runner in self._runners:
             runner.cancel()
         if self._runners:
-            await asyncio.wait(self._runners)
-        if self._held:
-            await self.backend.coordinator.release(list(self._held.values()))
-            self._held.clear()
+            await asyncio.wait(self._runners, timeout=STUBBORN)
+        left = list(self._held.values())
+        self._held.clear()
+        for delivery in left:
+            self._slots.give_back(delivery.spec.handler)
+        if self._runners:
+            names = ", ".join(sorted({delivery.spec.task_id for delivery in left}))
+            logger.error("worker %s ends while tasks do not heed their cancellation: %s", self.worker_id, names, extra={"worker_id": self.worker_id})
+        if left:
+            await self.backend.coordinator.release(left)
 
     # ---- work ----
 
@@ -143,7 +170,7 @@ class TaskWorker:
 
     def _begin(self, delivery: Delivery) -> None:
         self._held[id(delivery)] = delivery
-        runner = asyncio.create_task(self._work(delivery))
+        runner = asyncio.create_task(self._work(delivery), context=self._context.copy())
         self._runners.add(runner)
         runner.add_done_callback(self._ended)
 
@@ -160,10 +187,15 @@ class TaskWorker:
         steps = 0
         while True:
             outcome = await attempts.run(delivery, runner)
-            del held[id(delivery)]
+            if held.pop(id(delivery), None) is None:
+                return  # the worker has ended without it
             self._slots.give_back(delivery.spec.handler)
             following = await self._committer.commit(delivery, outcome)
             if not following:
+                return
+            if runner.cancelling() or self._is_marked():
+                for each in following:
+                    self._begin(each)
                 return
             delivery = following[0]
             held[id(delivery)] = delivery
@@ -174,14 +206,21 @@ class TaskWorker:
             if not steps % BREATH:
                 await asyncio.sleep(0)
 
+    def _is_marked(self) -> bool:
+        """Whether a task has set context variables in the asyncio task that ran it: the next one shall not see them."""
+        with UserCode():  # values that were replaced are compared, by code of their own
+            return copy_context() != self._context
+        return True
+
     def metrics(self) -> WorkerMetrics:
         """What the worker has done so far."""
-        if self._attempts is None:
-            raise ConfigurationError(f"worker {self.worker_id} has not been started; use async with worker, or await worker.run()", setting="worker_id")
-        return self._attempts.counter.read(self.worker_id, running=len(self._held), abandoned=self._attempts.abandoned_threads)
+        abandoned = self._attempts.abandoned_threads if self._attempts is not None else 0
+        return self._counter.read(self.worker_id, running=len(self._held), abandoned=abandoned)
 
 
 def _checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
+    if not isinstance(handlers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"handlers={handlers!r}: give a mapping of names to handlers", setting="handlers")
     for name, handler in handlers.items():
         if not isinstance(handler, Handler):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"handlers[{name!r}] is a {type(handler).__name__}; give an instance of a Handler subclass", setting="handlers")

@@ -73,10 +73,11 @@ class Drawing:
     def draw_edges(self, names: list[str]) -> list[Edge]:
         random, count = self.random, len(names)
         edges: list[Edge] = []
+        ahead, behind = random.choice((1.2, 2.2, 2.2)) / count, random.choice((0.2, 0.4, 1.2)) / count
         for i, source in enumerate(names):
             for j, target in enumerate(names):
-                forward = i < j and random.random() < 2.2 / count
-                back = self.shape.loops and i > j and random.random() < 0.4 / count
+                forward = i < j and random.random() < ahead
+                back = self.shape.loops and i > j and random.random() < behind
                 selfish = self.shape.loops and i == j and source[0] == "t" and random.random() < 0.08
                 if forward or back or selfish:
                     edges.append(Edge(source, target, self.draw_condition()))

@@ -15,6 +15,10 @@ class MemoryBarriers:
         self._arrived: dict[str, set[str]] = {}
         self._open: dict[str, asyncio.Event] = {}
 
+    def barriers(self) -> list[str]:
+        """The group ids of those that there are."""
+        return list(self._parties)
+
     async def create_barrier(self, group_id: str, parties: int) -> None:
         """A barrier that opens once, when so many parties have arrived; creating it again changes nothing."""
         if parties < 1:

@@ -38,14 +38,16 @@ class MemoryChannel(Channel):
 
     Args:
         seal: passes a value on as another process would see it, such as :func:`graflow.wire.codec.roundtrip`; applied
-            to what is put in and to what is taken out. It raises SerializationError for what cannot travel.
+            to what is put in (with ``name=``, for errors) and to what is taken out. It raises SerializationError for
+            what cannot travel.
         values: what is in the channel from the start; not sealed, since inputs were when they were given.
     """
 
-    __slots__ = ("_closed", "_deadlines", "_expiries", "_locks", "_pass", "_values", "_waiters")
+    __slots__ = ("_closed", "_deadlines", "_expiries", "_locks", "_pass", "_seal", "_values", "_waiters")
 
-    def __init__(self, *, seal: Callable[[Any], Any] | None = None, values: Mapping[str, Any] | None = None) -> None:
-        self._pass = seal or _copied
+    def __init__(self, *, seal: Callable[..., Any] | None = None, values: Mapping[str, Any] | None = None) -> None:
+        self._seal = seal
+        self._pass: Callable[[Any], Any] = seal or _copied
         self._values: dict[str, Any] = {key: _copied(value) for key, value in (values or {}).items()}
         self._deadlines: dict[str, float] = {}
         self._expiries: list[tuple[float, str]] = []
@@ -98,7 +100,7 @@ class MemoryChannel(Channel):
         _checked(key)
         _check_ttl(ttl)
         self._expire()
-        self._values[key] = self._pass(value)
+        self._values[key] = self._taken_in(key, value)
         self._deadlines.pop(key, None)
         if ttl is not None:
             self._expire_at(key, asyncio.get_running_loop().time() + ttl)
@@ -125,6 +127,9 @@ class MemoryChannel(Channel):
         self._deadlines.clear()
         self._expiries.clear()
 
+    def _taken_in(self, key: str, value: Any) -> Any:
+        return self._pass(value) if self._seal is None else self._seal(value, name=f'channel["{key}"]')
+
     # ---- lists and numbers ----
 
     async def append(self, key: str, *values: Any) -> int:
@@ -147,7 +152,7 @@ class MemoryChannel(Channel):
         if found is not _MISSING and type(found) is not list:
             raise _wrong_type(key, "a list", found)
         items = cast("list[Any]", [] if found is _MISSING else found)
-        passed = [self._pass(value) for value in values]
+        passed = [self._taken_in(key, value) for value in values]
         if not passed:
             return len(items)
         place = 0 if front else len(items)

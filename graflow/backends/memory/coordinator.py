@@ -6,6 +6,7 @@ No method awaits between reading a run and writing it, so each is one atomic ste
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -14,6 +15,7 @@ from graflow.backends.memory.channel import MemoryChannel
 from graflow.backends.memory.run import MemoryDelivery, MemoryRun, RunRecord
 from graflow.backends.memory.view import MemoryStepView
 from graflow.core.result import RunStatus
+from graflow.core.sameness import same_values
 from graflow.errors import GraflowError, MissingArgumentError, RunConflictError, UnknownRunError, UnknownTaskError
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from graflow.core.plan import Plan
     from graflow.wire.messages import RunEvent
 
+logger = logging.getLogger("graflow.backends.memory")
+
 UNWINDING = 5.0
 """seconds that an ended run waits for its cancelled tasks to leave their ``finally`` blocks before its result is handed out all the same"""
 
@@ -38,10 +42,10 @@ class MemoryCoordinator(MemoryBarriers):
         queue: where attempts wait.
         clock: the time of events, delays and timeouts.
         retention: seconds that a finished run with a ``run_id`` of the user's choice is remembered.
-        seal: passes a value on as the next task will see it.
+        seal: passes a value on as the next task will see it; its ``name=`` is what errors call the value.
     """
 
-    def __init__(self, queue: MemoryTaskQueue, clock: Clock, *, retention: float, seal: Callable[[Any], Any] | None) -> None:
+    def __init__(self, queue: MemoryTaskQueue, clock: Clock, *, retention: float, seal: Callable[..., Any] | None) -> None:
         super().__init__()
         self._queue = queue
         self._clock = clock
@@ -52,16 +56,24 @@ class MemoryCoordinator(MemoryBarriers):
         self._remembered: dict[str, tuple[float, RunRecord]] = {}
         self._fetchers: set[asyncio.Future[None]] = set()
         queue.on_ready = self._wake_fetchers
+        queue.count_in_flight = self._count_in_flight
 
     # ---- beginning a run ----
 
     async def submit(self, plan: Plan, options: RunOptions) -> bool:
         """Begin a run; False if the same one is known already."""
         self._forget_expired()
-        known = self._records.get(options.run_id)
-        if known is not None and not self._may_replace(known, plan, options):
-            return False
-        inputs = {key: self._sealed(value, f"inputs[{key!r}]") for key, value in options.inputs.items()}
+        while (known := self._records.get(options.run_id)) is not None:
+            if not self._may_replace(known, plan, options):
+                return False
+            unwinding = self._runs.get(options.run_id)
+            if unwinding is None:
+                self._queue.purge(options.run_id)
+                break
+            await unwinding.settled()  # two runs of one id at the same time would use one channel
+        self._queue.check_room()
+        inputs = {key: self._sealed(value, f'inputs["{key}"]') for key, value in options.inputs.items()}
+        self._check_bound(plan)
         record = RunRecord(plan, options)
         run = MemoryRun(record, MemoryChannel(seal=self._seal, values=inputs), self._clock)
         self._runs[options.run_id] = run
@@ -70,17 +82,28 @@ class MemoryCoordinator(MemoryBarriers):
         if options.timeout is not None:
             run.timer = asyncio.get_running_loop().call_later(options.timeout, self._time_out, run)
         self._carry_out(run)
+        # A run may have ended by now, and nobody holds its record yet: whoever submitted it has one turn of the loop to do so.
+        asyncio.get_running_loop().call_soon(_let_go_of, record)
         return True
 
-    def _sealed(self, value: Any, path: str) -> Any:
-        return value if self._seal is None else self._seal(value)
+    def _sealed(self, value: Any, name: str) -> Any:
+        return value if self._seal is None else self._seal(value, name=name)
+
+    def _check_bound(self, plan: Plan) -> None:
+        """An argument that cannot travel is found before anything runs."""
+        if self._seal is None:
+            return
+        mapped = [group.mapping.task for group in plan.groups if group is not None and group.mapping is not None]
+        for task in (*plan.tasks, *mapped):
+            for name, value in task.bound.items() if task is not None else ():
+                self._seal(value, name=f"argument {name} of {task.id}")
 
     def _may_replace(self, known: RunRecord, plan: Plan, options: RunOptions) -> bool:
         """Whether a run of a known id is to be run again; a RunConflictError where it is neither the same nor may be replaced."""
         run_id = options.run_id
         if known.plan is not plan and known.plan.digest != plan.digest:
             raise RunConflictError(f"run {run_id!r} exists with another plan (workflow {known.plan.name!r}); choose another run_id", run_id=run_id)
-        if dict(known.options.inputs) != dict(options.inputs):
+        if not same_values(known.options.inputs, options.inputs):
             raise RunConflictError(f"run {run_id!r} exists with other inputs; choose another run_id", run_id=run_id)
         if options.if_exists == "error":
             raise RunConflictError(f"run {run_id!r} exists; choose another run_id, or submit with if_exists=\"attach\"", run_id=run_id)
@@ -184,6 +207,7 @@ class MemoryCoordinator(MemoryBarriers):
         run.close()
         self._queue.withdraw(run.options.run_id)
         if run.options.remembered:
+            self._remembered.pop(run.options.run_id, None)  # lest an earlier run of that id decide the place in the order of ending
             self._remembered[run.options.run_id] = (self._clock.monotonic() + self._retention, run.record)
         if run.live:
             run.timer = asyncio.get_running_loop().call_later(UNWINDING, self._give_up_unwinding, run)
@@ -203,6 +227,9 @@ class MemoryCoordinator(MemoryBarriers):
     def _give_up_unwinding(self, run: MemoryRun) -> None:
         """A task does not heed its cancellation; whoever waits for the run shall not wait for ever."""
         run.timer = None
+        names = ", ".join(sorted({delivery.spec.task_id for delivery in run.live.values()}))
+        run_id = run.options.run_id
+        logger.warning("run %s is over, but some of its tasks do not heed their cancellation: %s", run_id, names, extra={"run_id": run_id})
         run.live.clear()
         self._let_go(run)
 
@@ -237,7 +264,7 @@ class MemoryCoordinator(MemoryBarriers):
                 f"result_of({node_id!r}): that task has not completed; draw an edge from it, or catch this",
                 task_id=delivery.spec.task_id, parameter=node_id, available=[state.ids[other] for other in state.results],
             )  # fmt: skip
-        return state.results[node]
+        return self._sealed(state.results[node], f"result of {node_id}")
 
     def publish(self, delivery: Delivery, type: str, data: Mapping[str, Any]) -> None:
         """Tell the run's observers something."""
@@ -264,7 +291,10 @@ class MemoryCoordinator(MemoryBarriers):
 
     async def resume(self, run_id: str, task_id: str) -> bool:
         """Let a suspended step go on; False if it is not suspended any more."""
-        run = self._run(run_id)
+        run = self._runs.get(run_id)
+        if run is None:
+            self._record(run_id)
+            return False
         node = run.state.find(task_id)
         done = node is not None and run.state.resume(node, run.state.cycle[node])
         self._carry_out(run)
@@ -323,6 +353,15 @@ class MemoryCoordinator(MemoryBarriers):
             await run.settled()
         self._remembered.clear()
         self._queue.close()
+        for group_id in self.barriers():
+            await self.cleanup_barrier(group_id)
+
+    def _count_in_flight(self) -> int:
+        return sum(len(run.live) for run in self._runs.values())
+
+
+def _let_go_of(record: RunRecord) -> None:
+    """Does nothing; being on its way to this keeps a record alive."""
 
 
 def _run_of(delivery: Delivery) -> MemoryRun:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PRIORITIES: Final = ("critical", "high", "normal", "low")
 RANK: Final = {priority: rank for rank, priority in enumerate(PRIORITIES)}
 SHARE: Final = 8
-"""every so many-th attempt is taken from the lowest priority first, so that a flood of urgent work starves nobody"""
+"""every so many-th attempt is taken from one of the lower priorities first, so that a flood of urgent work starves nobody"""
 
 
 class Lane:
@@ -36,11 +36,27 @@ class Lane:
 
     def take(self) -> TaskSpec | None:
         """The next attempt: strictly by priority, with a share for the lower ones."""
-        for rank in self.ranks if (self._taken + 1) % SHARE else reversed(self.ranks):
+        for rank in self.ranks if (self._taken + 1) % SHARE else self._shared():
             if rank:
                 self._taken += 1
                 return rank.popleft()[1]
         return None
+
+    def _shared(self) -> tuple[deque[tuple[float, TaskSpec]], ...]:
+        """The lower priorities in turn, or those in the middle would starve between a flood above and one below them."""
+        lower = self.ranks[:0:-1]
+        turn = self._taken // SHARE % len(lower)
+        return (*lower[turn:], *lower[:turn], self.ranks[0])
+
+    def purge(self, run_id: str) -> int:
+        """Drop the attempts of one run; how many there were."""
+        before = len(self)
+        for rank in self.ranks:
+            kept = [entry for entry in rank if entry[1].run_id != run_id]
+            if len(kept) != len(rank):
+                rank.clear()
+                rank.extend(kept)
+        return before - len(self)
 
     def __len__(self) -> int:
         return sum(map(len, self.ranks))
@@ -79,7 +95,8 @@ class MemoryTaskQueue:
         """attempts in line, which could start now"""
         self._enqueued = 0
         self._fetched = 0
-        self.in_flight = 0
+        self.count_in_flight: Callable[[], int] = int
+        """says how many attempts are in the hands of workers; whoever hands them out knows"""
         self.on_ready: Callable[[], None] | None = None
         """called when something was put in, or its time has come, while nobody was looking; not by :meth:`put`, whose caller knows"""
 
@@ -87,10 +104,7 @@ class MemoryTaskQueue:
 
     async def enqueue(self, spec: TaskSpec, *, delay: float = 0.0) -> None:
         """Put an attempt in line, ``delay`` seconds from now."""
-        if self._limit is not None and self.ready + len(self._delayed) >= self._limit:
-            raise QueueFullError(
-                f"queue {spec.queue!r} holds its limit of {self._limit} attempts; let workers catch up, or raise the limit", queue=spec.queue, limit=self._limit
-            )
+        self.check_room(spec.queue)
         self.put(spec, delay)
         self._tell()
 
@@ -115,13 +129,20 @@ class MemoryTaskQueue:
         return QueueMetrics(
             depth=self.ready,
             delayed=len(self._delayed),
-            in_flight=self.in_flight,
+            in_flight=self.count_in_flight(),
             oldest_age=max(0.0, self._monotonic() - min(since)) if since else 0.0,
             enqueued=self._enqueued,
             fetched=self._fetched,
         )
 
     # ---- what the coordinator beside it uses: the same without awaiting, so that a step stays atomic ----
+
+    def check_room(self, queue: str = "default") -> None:
+        """Raise QueueFullError when as many attempts wait as may."""
+        if self._limit is not None and self.ready + len(self._delayed) >= self._limit:
+            raise QueueFullError(
+                f"queue {queue!r} holds its limit of {self._limit} attempts; let workers catch up, or raise the limit", queue=queue, limit=self._limit
+            )
 
     def put(self, spec: TaskSpec, delay: float = 0.0) -> None:
         """Put an attempt in line."""
@@ -140,22 +161,31 @@ class MemoryTaskQueue:
 
     def take(self, handler: str, queues: Sequence[str] | None = None) -> TaskSpec | None:
         """The next attempt for one kind of handler, None if there is none."""
-        for lane in self._lanes.get(handler, ()):
+        lanes = self._lanes.get(handler, ())
+        for place, lane in enumerate(lanes):
             if queues is None or lane.queue in queues:
                 spec = lane.take()
                 if spec is not None:
                     self.ready -= 1
                     self._fetched += 1
+                    if len(lanes) > 1:  # in turn, so that one queue does not starve the others
+                        self._lanes[handler].append(self._lanes[handler].pop(place))
                     return spec
         return None
 
     def withdraw(self, run_id: str) -> None:
-        """Forget the delayed attempts of a run; those in line are dropped when they are taken."""
+        """Forget the delayed attempts of a run; those in line are dropped when they are taken, or by :meth:`purge`."""
         kept = [entry for entry in self._delayed if entry[2].run_id != run_id]
         if len(kept) != len(self._delayed):
             self._delayed = kept
             heapify(self._delayed)
             self._arm()
+
+    def purge(self, run_id: str) -> None:
+        """Forget the attempts of a run that are in line: its id is to be used again."""
+        for lanes in self._lanes.values():
+            for lane in lanes:
+                self.ready -= lane.purge(run_id)
 
     def to_list(self) -> list[str]:
         """Ids of the tasks in line, for looking at."""

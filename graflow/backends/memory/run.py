@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graflow.backends.base import Delivery, Ending, Snapshot
 from graflow.backends.memory.events import EventLog
+from graflow.core.board import ACTIVE, BROKEN, CANCELLED, DONE, SKIPPED, WAITING
 from graflow.core.calls import Recipe, plan_call, recipe_of
 from graflow.core.result import RunStatus
 from graflow.core.run import RunState
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from graflow.core.plan import Plan
     from graflow.core.task import Task
 
+WORDS: Final = {
+    WAITING: "not reached",
+    ACTIVE: "in progress",
+    SKIPPED: "skipped",
+    CANCELLED: "cancelled",
+    BROKEN: "not run, because an earlier task failed",
+}
 Key = tuple[int, int, int]
 """(node, cycle, attempt)"""
 
@@ -203,8 +211,21 @@ class MemoryRun:
             failures={ids[node]: failure for node, failure in state.errors.items()},
             output=self._output(),
             ending=self._ending(),
-            waiting={ids[node]: f"suspended: {reason}" for node, reason in state.suspended.items()},
+            waiting=self._without_result(),
         )
+
+    def _without_result(self) -> dict[str, str]:
+        """What became of the nodes that neither completed nor failed."""
+        state, ids = self.state, self.state.ids
+        if state.status.count(DONE) == len(state.status):
+            return {}
+        told = {
+            ids[node]: WORDS[status]
+            for node, status in enumerate(state.status)
+            if status in WORDS and node not in state.results and node not in state.errors
+        }
+        told.update((ids[node], f"suspended: {reason}") for node, reason in state.suspended.items())
+        return told
 
     def _output(self) -> Any:
         """The run's output (32)."""

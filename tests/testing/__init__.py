@@ -1,0 +1,1 @@
+"""What Graflow offers to tests."""
