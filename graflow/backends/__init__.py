@@ -28,7 +28,9 @@ def open_backend(backend_or_url: str | Backend) -> Backend:
             raise ConfigurationError(f'{url.scheme}:// needs the Redis backend, which is not in this version; use "memory://"', setting="url")
     elif hasattr(backend_or_url, "coordinator"):
         return backend_or_url
-    raise ConfigurationError(f'no backend for {backend_or_url!r}: use "memory://", "memory://?strict=1", or a backend object', setting="url")
+    raise ConfigurationError(
+        f'no backend for {backend_or_url!r}: use "memory://", "memory://?strict=1", or a backend object', setting="url"
+    )
 
 
 def _is_strict(url: str, query: str) -> bool:

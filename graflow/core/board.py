@@ -1,8 +1,8 @@
 """Where a run stands: the status of every node, the decision of every edge, and how much of each region is still open.
 
-A *region* is the run, a group or a loop. One idea carries the rules: a region is entered, drains, and closes, and nothing leaves it before it
-closes. So the board counts, for each region, the nodes that are still undecided, and remembers the regions whose count has reached zero.
-Everything here is bookkeeping; what follows from it is decided in :mod:`graflow.core.run`.
+A *region* is the run, a group or a loop. One idea carries the rules: a region is entered, drains, and closes, and nothing leaves
+it before it closes. So the board counts, for each region, the nodes that are still undecided, and remembers the regions whose count
+has reached zero. Everything here is bookkeeping; what follows from it is decided in :mod:`graflow.core.run`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BREAK: Final = 3
 
 
 Goto = tuple[int, int, int]
-"""(where to, which task went, the node by which it goes). The last two differ when the task is a member of a group that performs its goto."""
+"""(where to, which task went, the node by which it goes): the last two differ when the task's group performs its goto"""
 
 
 class ScopeState:

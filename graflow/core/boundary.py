@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -12,25 +12,28 @@ if TYPE_CHECKING:
 class UserCode:
     """``with UserCode() as code: ...`` keeps what the block raises in ``code.error``.
 
-    Exceptions become values, because a task that raises is an ordinary outcome. That goes for ``SystemExit`` too, and for whatever else is no
-    ``Exception`` (``pytest.fail`` raises such a one): the process belongs to all its tasks, and none may end it, or take its worker along. Only
-    ``KeyboardInterrupt`` goes on, as it comes from the user at the keyboard, and ``GeneratorExit``, by which Python closes coroutines.
+    Exceptions become values, because a task that raises is an ordinary outcome. That goes for ``SystemExit`` too, and for whatever else
+    is no ``Exception`` (``pytest.fail`` raises such a one): the process belongs to all its tasks, and none may end it, or take its worker
+    along. Only ``KeyboardInterrupt`` goes on, as it comes from the user at the keyboard, and ``GeneratorExit``, by which Python closes
+    coroutines.
 
-    Args:
-        passing: what else is to go on: cancellations, on an event loop.
+    Attributes:
+        passing: what goes on all the same; a subclass for an event loop adds cancellations.
+        error: what was raised and kept.
     """
 
-    __slots__ = ("_passing", "error")
+    __slots__ = ("error",)
 
-    def __init__(self, *passing: type[BaseException]) -> None:
+    passing: ClassVar[tuple[type[BaseException], ...]] = (KeyboardInterrupt, GeneratorExit)
+
+    def __init__(self) -> None:
         self.error: BaseException | None = None
-        self._passing = passing
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        if error is None or isinstance(error, (KeyboardInterrupt, GeneratorExit, *self._passing)):
+        if error is None or isinstance(error, self.passing):
             return False
         self.error = error
         return True

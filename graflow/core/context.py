@@ -219,7 +219,8 @@ class TaskContext(BaseContext):
         """The result that a node of the graph has now.
 
         Raises:
-            UnknownTaskError: it has none.
+            UnknownTaskError: the run has no such node.
+            MissingArgumentError: it has no result, as it has not completed.
         """
         return await self._services.result_of(node.id if isinstance(node, Node) else node)
 
@@ -241,5 +242,5 @@ class SyncTaskContext(BaseContext):
     @overload
     def result_of(self, node: str, /) -> Any: ...
     def result_of(self, node: Node[Any] | str, /) -> Any:
-        """The result that a node of the graph has now. Raises UnknownTaskError when it has none."""
+        """The result that a node of the graph has now. Raises like :meth:`TaskContext.result_of`."""
         return self._services.call(self._services.result_of, node.id if isinstance(node, Node) else node)

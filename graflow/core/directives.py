@@ -172,8 +172,8 @@ class DirectiveRules(GroupRules):
     def go(self, node: int, gotos: Sequence[tuple[int, int]]) -> None:
         """Go from a decided node to others, instead of along its edges (11 to 14): pairs of the target and which task went.
 
-        Some are performed at once. They may lead back to before the node itself: what else it asked for stays all the same, but its edges will
-        then be decided by its next visit.
+        Some are performed at once. They may lead back to before the node itself: what else it asked for stays all the same, but its
+        edges will then be decided by its next visit.
         """
         visit = self.cycle[node]
         outs = self.plan.outs[node] if node < len(self.plan.outs) else ()

@@ -10,8 +10,8 @@ import msgspec
 class End(msgspec.Struct, frozen=True):
     """Why a run is over.
 
-    ``cause`` is ``"completed"``, ``"terminated"``, ``"failed"``, ``"cancelled"``, ``"steps"``, ``"cycles"`` or ``"timeout"``; ``node`` is the
-    node that brought it about, None when that came from outside.
+    ``cause`` is ``"completed"``, ``"terminated"``, ``"failed"``, ``"cancelled"``, ``"steps"``, ``"cycles"`` or ``"timeout"``; ``node`` is
+    the node that brought it about, None when that came from outside.
     """
 
     status: Literal["succeeded", "failed", "cancelled"]

@@ -130,14 +130,14 @@ class GroupRules(Rounds):
         scope.critical = critical
         scope.critical_bad = len(critical & scope.branch_bad.keys())
 
-    def skip_members(self, scope: ScopeState) -> None:
+    def pass_over_members(self, scope: ScopeState, status: int) -> None:
         """A group that is skipped or broken is so as a whole; its members have no results (25)."""
         scope.fresh = False
         for member in scope.members:
-            self.mark(member, SKIPPED)
+            self.mark(member, status)
             self._forget(member)
             if member in self.scopes:
-                self.skip_members(self.scopes[member])
+                self.pass_over_members(self.scopes[member], status)
 
     # ---- judging ----
 
@@ -184,16 +184,12 @@ class GroupRules(Rounds):
             return True
         failed, cancelled, skipped, succeeded = self._sort_branches(scope)
         results = {self.ids[last]: self.results[last] for last in self._with_results(scope, scope.lasts)}
-        state = GroupState(
-            succeeded=succeeded, failed=tuple(failed), cancelled=cancelled, skipped=skipped, results=results
-        )
+        state = GroupState(succeeded=succeeded, failed=tuple(failed), cancelled=cancelled, skipped=skipped, results=results)
         return bool(function(state))
 
     def _with_results(self, scope: ScopeState, lasts: list[int]) -> tuple[int, ...]:
         """Those of the branches' last nodes whose result may be passed on: a branch that failed elsewhere has none (23)."""
-        return tuple(
-            last for last in lasts if self.status[last] == DONE and self.branch_of[last] not in scope.branch_bad
-        )
+        return tuple(last for last in lasts if self.status[last] == DONE and self.branch_of[last] not in scope.branch_bad)
 
     def _complete_group(self, scope: ScopeState, lasts: list[int]) -> None:
         node = scope.node

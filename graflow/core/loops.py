@@ -1,7 +1,7 @@
 """Which edges of a scope close a cycle: the loops of a graph, their headers and their back edges (rule 5).
 
-The answer depends only on the graph and on the order in which its edges were drawn, never on a traversal, so every process that compiles the
-same graph finds the same loops.
+The answer depends only on the graph and on the order in which its edges were drawn, never on a traversal, so every process that
+compiles the same graph finds the same loops.
 """
 
 from __future__ import annotations

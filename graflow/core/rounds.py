@@ -25,9 +25,7 @@ class Rounds(Attempts):
             header = loop.plan.header
             self.reset(loop.plan.body)
             # Body nodes whose edges all come from outside start again with each round (7).
-            self.look_agenda.extend(
-                node for node in sorted(loop.plan.body) if node != header and not self.undecided[node]
-            )
+            self.look_agenda.extend(node for node in sorted(loop.plan.body) if node != header and not self.undecided[node])
             self.visit(header, came_from=came_from)
             return
         loop.ended = True
@@ -68,8 +66,8 @@ class Rounds(Attempts):
     def reset(self, region: AbstractSet[int]) -> None:
         """Make nodes of one scope undecided again and stop what runs there; what they had asked for and not got is forgotten.
 
-        Results stay readable, and edges from outside keep their state (7, 31). Nothing on the agenda can concern these nodes: outcomes arrive, and
-        regions close, only when it has been worked off.
+        Results stay readable, and edges from outside keep their state (7, 31). Nothing on the agenda can concern these nodes: outcomes
+        arrive, and regions close, only when it has been worked off.
         """
         for node in sorted(region):
             if self.status[node] == ACTIVE:

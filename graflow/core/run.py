@@ -1,8 +1,8 @@
 """One run of a plan: outcomes in, effects out.
 
-:class:`RunState` is a pure state machine. It holds no task, timer or connection; it is told what came of an attempt and says which attempts to
-start and which to stop. Every backend gives the same answers because this is the only place, in Python, where they are given. Numbers in
-comments are the rules of ``docs/semantics.md``.
+:class:`RunState` is a pure state machine. It holds no task, timer or connection; it is told what came of an attempt and says which
+attempts to start and which to stop. Every backend gives the same answers because this is the only place, in Python, where they are
+given. Numbers in comments are the rules of ``docs/semantics.md``.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class RunState(DirectiveRules):
         self.errors.pop(node, None)
         self.note("task_skipped", node, {"because": "an earlier task failed"} if status == BROKEN else None)
         if node in self.scopes:
-            self.skip_members(self.scopes[node])
+            self.pass_over_members(self.scopes[node], status)
         self.want_all(node, BREAK if status == BROKEN else SKIP)
         self.release(node)
 
@@ -276,7 +276,7 @@ class RunState(DirectiveRules):
                 continue
             self.mark(node, SKIPPED)
             if node in self.scopes:
-                self.skip_members(self.scopes[node])
+                self.pass_over_members(self.scopes[node], SKIPPED)
             for edge in self.plan.outs[node]:
                 left = self.plan.left_by(node, self.plan.edges[edge].target)
                 if not self.plan.is_back[edge] and not any(self.loops[loop].plan.body & reach for loop in left):

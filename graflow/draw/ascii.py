@@ -132,7 +132,11 @@ def _widened(block: Lines, width: int) -> Lines:
     extra = width - len(block[0])
     if extra <= 0:
         return block
-    return [[*line[:-1], *(line[-2] if line[-2] == "─" else " ") * extra, line[-1]] for line in block]
+    if len(block) > 1:
+        return [[*line[:-1], *(line[-2] if line[-2] == "─" else " ") * extra, line[-1]] for line in block]
+    (line,) = block
+    begin, end = line.index("[") + 1, len(line) - line[::-1].index("]") - 1
+    return [[*line[:begin], *" " * (extra // 2), *line[begin:end], *" " * (extra - extra // 2), *line[end:]]]
 
 
 def _crossings(upper: Sequence[Item], lower: Sequence[Item]) -> dict[int, Crossing]:

@@ -1,7 +1,7 @@
 """The lines between two rows of a terminal drawing.
 
-A *channel* has as many tracks (lines of text) as it needs. Each net runs down from the upper row to its track, along it, and down to the lower
-row; where two nets cross, the one that runs down is shown unbroken. No two nets ever touch, so that every edge can be followed.
+A *channel* has as many tracks (lines of text) as it needs. Each net runs down from the upper row to its track, along it, and down to the
+lower row; where two nets cross, the one that runs down is shown unbroken. No two nets ever touch, so that every edge can be followed.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def route(nets: Mapping[int, Crossing], width: int) -> Channel | None:
 def _in_order(nets: Mapping[int, Crossing], spare: list[int]) -> list[Piece] | None:
     """The pieces, in an order in which each may lie below those before it.
 
-    A net that begins at a column where another one ends must lie above it, lest they meet in that column. Where this goes in a circle, a net
-    is cut in two, joined by a column that nobody else uses: then its upper part can lie above all that are left, and its lower part below.
+    A net that begins at a column where another one ends must lie above it, lest they meet in that column. Where this goes in a circle, a
+    net is cut in two, joined by a column that nobody else uses: its upper part can lie above all that are left, its lower part below.
     """
     waiting = {net: Piece(net, each.tops, each.bottoms) for net, each in nets.items()}
     begins = {column: net for net, piece in waiting.items() for column in piece.tops}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,10 @@ def place_items(rows: Sequence[list[Item]], width: int) -> None:
         _place(row, [_Wish(0, INDIFFERENT)] * len(row), width)
     for sweep in range(SWEEPS):
         if sweep % 2 == 0:
-            for upper, lower in zip(rows, rows[1:], strict=False):
+            for upper, lower in pairwise(rows):
                 _place(lower, _wishes_from_above(upper, lower), width)
         else:
-            for upper, lower in reversed(list(zip(rows, rows[1:], strict=False))):
+            for upper, lower in reversed(list(pairwise(rows))):
                 _place(upper, _wishes_from_below(upper, lower), width)
     margin = min((item.x for row in rows for item in row), default=0)
     for row in rows:

@@ -35,8 +35,9 @@ def draw_dot(picture: Picture) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as a name. Backslashes are doubled, so that none can swallow the closing quote."""
+    """A text as a name. Backslashes are doubled, so that none can swallow the closing quote; what begins with % would have no name at all."""
     name = text.replace("\\", "\\\\").replace('"', '\\"').replace("\0", "\\x00")
+    name = f"\\{name}" if name.startswith("%") else name
     return f'"{name.encode("utf-8", "backslashreplace").decode()}"'
 
 
@@ -91,6 +92,8 @@ def _edge(arrow: Arrow, picture: Picture, heights: Mapping[str, int]) -> dict[st
         attributes["style"] = "dashed"
     if arrow.is_back:
         attributes |= {"constraint": "false", "penwidth": "2"}
+    if source is target:
+        return attributes
     if source.members:  # what follows a group stands below all of it
         attributes |= {"ltail": _cluster(source), "minlen": str(heights[arrow.source])}
     if target.members:

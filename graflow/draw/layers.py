@@ -47,7 +47,7 @@ def heights_of(picture: Picture) -> dict[str, int]:
     """How many layers each node takes: one, or what its members need."""
     by_scope = picture.arrows_by_scope()
     heights: dict[str, int] = {}
-    for box in reversed(picture.boxes.values()):  # members first
+    for box in reversed(list(picture.boxes.values())):  # members first
         members = box.members
         tops = depths(members, by_scope.get(box.id, []), heights) if members else {}
         heights[box.id] = max((tops[member] + heights[member] for member in members), default=1)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from graflow.draw.rows import Item
 
@@ -21,17 +21,17 @@ def sort_items(rows: Sequence[list[Item]]) -> None:
     touch an item likewise."""
     for sweep in range(SWEEPS):
         if sweep % 2 == 0:
-            for upper, lower in zip(rows, rows[1:], strict=False):
+            for upper, lower in pairwise(rows):
                 _sort_row(lower, _places(upper, _outs), _ins)
         else:
-            for upper, lower in reversed(list(zip(rows, rows[1:], strict=False))):
+            for upper, lower in reversed(list(pairwise(rows))):
                 _sort_row(upper, _places(lower, _ins), _outs)
-    for upper, lower in zip(rows, rows[1:], strict=False):
+    for upper, lower in pairwise(rows):
         above, below = _places(upper, _outs), _places(lower, _ins)
         for item in lower:
-            item.ins.sort(key=lambda net, above=above: _middle(above[net]))
+            _sort_nets(item.ins, above)
         for item in upper:
-            item.outs.sort(key=lambda net, below=below: _middle(below[net]))
+            _sort_nets(item.outs, below)
 
 
 def _ins(item: Item) -> list[int]:
@@ -58,6 +58,10 @@ def _sort_row(row: list[Item], places: Places, nets_of: Callable[[Item], list[in
         joined = [place for net in nets_of(item) for place in places.get(net, ())]
         keys[id(item)] = _middle(joined) if joined else (number + 0.5) / len(row)
     row.sort(key=lambda item: keys[id(item)])
+
+
+def _sort_nets(nets: list[int], places: Places) -> None:
+    nets.sort(key=lambda net: _middle(places[net]))
 
 
 def _middle(places: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """Which row each node of a scope stands in, in a terminal drawing, and which edges are drawn as one line.
 
-The drawing is made in the usual way (Sugiyama's): nodes are put into rows so that edges lead down; an edge over several rows gets a place (a
-*lane*) in each row on its way; rows are sorted so that edges seldom cross; then columns are chosen so that edges run straight.
+The drawing is made in the usual way (Sugiyama's): nodes are put into rows so that edges lead down; an edge over several rows gets a place
+(a *lane*) in each row on its way; rows are sorted so that edges seldom cross; then columns are chosen so that edges run straight.
 """
 
 from __future__ import annotations

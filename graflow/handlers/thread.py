@@ -107,6 +107,5 @@ class _Watched:
             if not self._running:
                 return
             self._handler.abandoned += 1
-        logger.warning(
-            "task %s does not stop; its thread is abandoned", self._call.task_id, extra={"run_id": self._call.run_id, "task_id": self._call.task_id}
-        )
+        run_id, task_id = self._call.run_id, self._call.task_id
+        logger.warning("task %s does not stop; its thread is abandoned", task_id, extra={"run_id": run_id, "task_id": task_id})

@@ -50,8 +50,9 @@ class _Recorder(BaseContext):
     # ---- directives ----
 
     def next_task(self, task: Task[..., Any] | str, /, *, goto: bool = False, if_exists: Literal["error", "ignore"] = "error") -> None:
+        place = len(self.directives)
         super().next_task(task, goto=goto, if_exists=if_exists)
-        self.directives.append(("next_task", task))
+        self.directives[place:] = [("next_task", task)]  # in place of the goto that the next task may be a word for
 
     def goto(self, target: Node[Any] | str, /) -> None:
         super().goto(target)

@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("graflow.worker")
 
 
+class AwaitedCode(UserCode):
+    """User code on the event loop, where a cancellation is nobody's error."""
+
+    __slots__ = ()
+
+    passing = (*UserCode.passing, asyncio.CancelledError)
+
+
 class AttemptRunner:
     """Runs deliveries to their outcomes.
 
@@ -62,7 +70,7 @@ class AttemptRunner:
         call: TaskCall | None = None
         value: Any = None
         try:
-            with UserCode(asyncio.CancelledError) as code:
+            with AwaitedCode() as code:
                 plan = delivery.call
                 arguments = plan.fixed if plan.needs_nothing and not delivery.iterated else await self._arguments(delivery)
                 if self._seals:  # nobody else may see what the task does to its arguments
@@ -73,7 +81,8 @@ class AttemptRunner:
                 handler = self._handlers[delivery.spec.handler]
                 delivery.interrupt = runner.cancel
                 timeout = delivery.task.options.timeout
-                value = await handler.run(call) if timeout is None else await _within(timeout, handler, call)
+                if not delivery.stopped:  # while there was nothing to interrupt yet
+                    value = await handler.run(call) if timeout is None else await _within(timeout, handler, call)
             error: BaseException | None = code.error
         except asyncio.CancelledError as cancelled:
             error = cancelled

@@ -154,8 +154,8 @@ class TaskWorker:
         for delivery in left:
             self._slots.give_back(delivery.spec.handler)
         if self._runners:
-            names = ", ".join(sorted({delivery.spec.task_id for delivery in left}))
-            logger.error("worker %s ends while tasks do not heed their cancellation: %s", self.worker_id, names, extra={"worker_id": self.worker_id})
+            names, me = ", ".join(sorted({delivery.spec.task_id for delivery in left})), self.worker_id
+            logger.error("worker %s ends while tasks do not heed their cancellation: %s", me, names, extra={"worker_id": me})
         if left:
             await self.backend.coordinator.release(left)
 
@@ -186,7 +186,12 @@ class TaskWorker:
         assert attempts is not None and runner is not None
         steps = 0
         while True:
-            outcome = await attempts.run(delivery, runner)
+            try:
+                outcome = await attempts.run(delivery, runner)
+            except KeyboardInterrupt:  # the program is being ended: nobody shall wait for this attempt
+                if held.pop(id(delivery), None) is not None:
+                    await self.backend.coordinator.release((delivery,))
+                raise
             if held.pop(id(delivery), None) is None:
                 return  # the worker has ended without it
             self._slots.give_back(delivery.spec.handler)

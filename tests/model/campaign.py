@@ -17,7 +17,7 @@ from graflow.core.plan import RUN
 from graflow.core.run import RunState
 from tests.model.check import ViolationError, demand
 from tests.model.drive import Case, Ran, drive
-from tests.model.generate import Drawing, Habits, Shape
+from tests.model.generate import Drawing, Habits, Shape, sources_come_first
 from tests.model.oracle import Oracle
 
 Facts = Counter[str]
@@ -46,6 +46,8 @@ def without_loops(number: int, random: Random, machine: type[RunState], twin: bo
 def in_any_order(number: int, random: Random, machine: type[RunState], twin: bool) -> Facts:
     """Loops and gotos that nothing runs beside: results, statuses and cycles do not depend on the order."""
     graph = Drawing(random, Shape()).draw()
+    while not sources_come_first(graph):
+        graph = Drawing(random, Shape()).draw()
     habits = Habits(fail=random.choice((0, 0.1)), retry=0.05, suspend=0.03, goto=0.2, new=0.1, iterate=0.1)
     case = Case(graph, f"order {number}", habits, "continue", 800)
     ran = [drive(case, order, machine, twin=twin and order == 0) for order in range(3)]
@@ -75,9 +77,7 @@ def from_the_middle(number: int, random: Random, machine: type[RunState], twin: 
 def _wild(number: int, random: Random, machine: type[RunState], twin: bool, *, start: bool) -> Facts:
     graph = Drawing(random, Shape(early=True, wild=True)).draw()
     calm = random.choice((0.3, 1, 1))
-    habits = Habits(
-        fail=0.08 * calm, retry=0.08, suspend=0.05, goto=0.3, wild=True, new=0.15, iterate=0.1, stop=0.01, outside=0.003
-    )
+    habits = Habits(fail=0.08 * calm, retry=0.08, suspend=0.05, goto=0.3, wild=True, new=0.15, iterate=0.1, stop=0.01, outside=0.003)
     begin = random.choice([node.id for node in graph.nodes if node.group is None]) if start else None
     on_failure = random.choice(("fail", "continue", "continue"))
     case = Case(graph, f"wild {number}", habits, on_failure, random.choice((300, 300, 300, 30, None)), begin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graflow.core.board import ACTIVE, BREAK, DONE, FAILED, FIRE, HANDLED, SKIPPED, STATUS_NAMES, ScopeState
+from graflow.core.board import ACTIVE, BREAK, BROKEN, DONE, FAILED, FIRE, HANDLED, SKIPPED, STATUS_NAMES, ScopeState
 from graflow.core.plan import RUN
 from graflow.core.run import RunState
 
@@ -108,9 +108,9 @@ def check_group(state: RunState, scope: ScopeState, open_members: list[int], nam
     if status == DONE:
         demand(not open_members, f"{name} is done before its members")
         demand(not state.is_hopeless(scope), f"{name} is done against its policy")
-    elif status == SKIPPED:
-        left = [member for member in scope.members if state.status[member] != SKIPPED or member in state.results]
-        demand(not left, f"{name} is skipped, its members {left} are not")
+    elif status in (SKIPPED, BROKEN):
+        left = [member for member in scope.members if state.status[member] != status or member in state.results]
+        demand(not left, f"{name} is {STATUS_NAMES[status]}, its members {left} are not")
     elif status == ACTIVE and scope.entered:
         demand(open_members, f"{name} is over and not closed")
         demand(not state.is_hopeless(scope), f"{name} cannot succeed any more and goes on")
@@ -138,7 +138,7 @@ def check_results(state: RunState) -> None:
         elif status in (FAILED, HANDLED):
             demand(node not in state.results and node in state.errors, f"{told} with a result, or without an error")
             demand((node in state.plan.forks) == (status == HANDLED), f"{told}, but the other of the two is right")
-        elif status > DONE and status in (SKIPPED, FAILED + 1):
+        elif status in (SKIPPED, BROKEN):
             demand(node not in state.results and node not in state.errors, f"{told} with a result or an error")
 
 

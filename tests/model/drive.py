@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from graflow.core.board import STATUS_NAMES
+from graflow.core.board import CANCELLED, STATUS_NAMES
 from graflow.core.outcome import Failure, GroupFailure, Success, Suspend, TaskError
 from graflow.core.run import OnFailure, RunState
 from tests.model.check import check, demand
@@ -51,7 +51,8 @@ def drive(case: Case, order: int, machine: type[RunState] = RunState, *, twin: b
     """Run a case to its end, with what is out settling in an order of that number. Raises ViolationError."""
     run = _Drive(case, order, machine, twin=twin)
     run.run()
-    return Ran(run.state, run.cancelled)
+    members = (member for scope in run.state.scopes.values() for member in scope.members)
+    return Ran(run.state, run.cancelled or any(run.state.status[member] == CANCELLED for member in members))
 
 
 class _Drive:
@@ -63,9 +64,7 @@ class _Drive:
         self.state = machine(plan, start=start, on_failure=case.on_failure, max_steps=case.max_steps)
         self.twin: Reference | None = None
         if twin:
-            self.twin = Reference(
-                case.graph, start=case.start, on_failure=case.on_failure, max_steps=case.max_steps
-            )
+            self.twin = Reference(case.graph, start=case.start, on_failure=case.on_failure, max_steps=case.max_steps)
         self.out: list[Attempt] = []
         self.gone: list[Attempt] = []
         self.seen: set[Attempt] = set()

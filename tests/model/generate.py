@@ -132,6 +132,12 @@ class Drawing:
         return self.random.choice(choices)
 
 
+def sources_come_first(graph: GraphSpec) -> bool:
+    """Whether no group is mapped over something that leads to it by a back edge only: it may or may not have run by then."""
+    script = Script(graph, "", Habits())
+    return all(node.mapped is None or script.after(node.mapped) & script.around(node.id) for node in graph.nodes)
+
+
 @dataclass(frozen=True)
 class Habits:
     """How likely tasks are to do something other than return."""
@@ -191,7 +197,7 @@ class Script:
         if cycle < 3 and random.random() < habits.iterate:
             asked.iteration = Iteration()
         in_loop = node in self.nodes and any(node in ring.body for ring in self.rings)
-        if in_loop and (cycle % 3 == 0 or habits.wild and random.random() < 0.1):
+        if in_loop and (cycle % 3 == 0 or (habits.wild and random.random() < 0.1)):
             asked.end_loop = True
         elif random.random() < habits.goto:
             places = self.anywhere(stem, cycle) if habits.wild else self.ahead(node, stem, cycle)
@@ -213,10 +219,7 @@ class Script:
             strange = ("d@" + node, random.choice(list(self.nodes)), "shared@t1", "g2[0]")
             names = [random.choices((name, *strange), (6, 3, 1, 1, 0.3))[0] for name in names]
             bound = random.choice((None, None, None, 2))
-        return [
-            NewTask(a_task(name, bound), ignore_existing=random.random() < 0.3, goto=random.random() < 0.3)
-            for name in names
-        ]
+        return [NewTask(a_task(name, bound), ignore_existing=random.random() < 0.3, goto=random.random() < 0.3) for name in names]
 
     def ahead(self, node: str, stem: str, cycle: int) -> list[str]:
         """Places that nothing can be running at: those that edges lead to from here, and the next round."""
@@ -239,6 +242,11 @@ class Script:
             here = self.nodes[here].group
             places += [node.id for node in self.graph.nodes if node.group == here]
         return places
+
+    def around(self, node: str) -> set[str]:
+        """The node and the groups around it."""
+        group = self.nodes[node].group
+        return {node} if group is None else {node} | self.around(group)
 
     def after(self, node: str) -> set[str]:
         """The nodes that forward edges lead to."""

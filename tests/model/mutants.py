@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
-from graflow.core.board import ACTIVE, BREAK, CANCELLED, DONE, FAILED, FIRE, SKIP, WAITING, Goto, LoopState, ScopeState
+from graflow.core.board import ACTIVE, BREAK, DONE, FAILED, FIRE, SKIP, WAITING, Goto, LoopState, ScopeState
 from graflow.core.ending import End
 from graflow.core.outcome import Failure, GroupFailure, Iteration, Retry, Success, Suspend
 from graflow.core.run import RunState
@@ -189,7 +189,7 @@ class IterationsFire(RunState):
 class SkipLeaks(RunState):
     """The members of a skipped group stay as they were (25)."""
 
-    def skip_members(self, scope: ScopeState) -> None:
+    def pass_over_members(self, scope: ScopeState, status: int) -> None:
         pass
 
 
@@ -317,7 +317,7 @@ def cases_until_caught(mutant: type[RunState], most: int, *, twin: bool = True) 
     for number in range(most):
         try:
             run_case(number, mutant, twin=twin)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             return number + 1, f"{type(error).__name__}: {error}"
     return None
 

@@ -81,18 +81,19 @@ class Oracle:
     def judge(self, node: NodeSpec, gone_to: bool) -> Verdict:
         carried = [self.carries(edge) for edge in self.into(node.id)]
         if "harm" in carried or (carried and "life" not in carried and not gone_to):
-            self.bury(node.id)
-            return Verdict("broken" if "harm" in carried else "skipped")
+            verdict = Verdict("broken" if "harm" in carried else "skipped")
+            self.bury(node.id, verdict.status)
+            return verdict
         verdict = self.judge_group(node) if node.is_group else self.perform(node.id, node.branch)
         if verdict.status == "failed" and any(e.on != "success" for e in self.case.graph.edges if e.source == node.id):
             verdict.status = "handled"
         return verdict
 
-    def bury(self, group: str) -> None:
+    def bury(self, group: str, status: str) -> None:
         for node in self.case.graph.nodes:
             if node.group == group:
-                self.verdicts[node.id] = Verdict("skipped")
-                self.bury(node.id)
+                self.verdicts[node.id] = Verdict(status)
+                self.bury(node.id, status)
 
     # ---- tasks ----
 

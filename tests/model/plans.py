@@ -57,19 +57,20 @@ def a_task(id: str, max_cycles: int | None = None) -> Task[..., Any]:
 def make_plan(graph: GraphSpec) -> Plan:
     """The plan of a graph: scope by scope, the top level first, then the members of each group in turn."""
     plan = Plan("model")
-    scopes: list[str | None] = [None]
+    members: dict[str | None, list[NodeSpec]] = {}
+    for node in graph.nodes:
+        members.setdefault(node.group, []).append(node)
+    scopes: list[NodeSpec | None] = [None]
     for scope in scopes:
-        begin = len(plan.ids)
-        for node in graph.nodes:
-            if node.group == scope:
-                _add(plan, node)
-                if node.is_group:
-                    scopes.append(node.id)
-        members = range(begin, len(plan.ids))
+        begin, inside = len(plan.ids), members.get(scope and scope.id, [])
+        for node in inside:
+            _add(plan, node)
+        scopes += [node for node in inside if node.is_group]
+        numbers = range(begin, len(plan.ids))
         if scope is None:
-            plan.top = members
+            plan.top = numbers
         else:
-            _add_group(plan, graph, scope, members)
+            _add_group(plan, scope, numbers)
     plan.map_sources = frozenset(plan.index[node.mapped] for node in graph.nodes if node.mapped is not None)
     connect(plan, [PlanEdge(plan.index[edge.source], plan.index[edge.target], edge.on) for edge in graph.edges])
     return plan
@@ -86,14 +87,13 @@ def _add(plan: Plan, node: NodeSpec) -> None:
         plan.max_cycles[number] = node.max_cycles
 
 
-def _add_group(plan: Plan, graph: GraphSpec, group: str, members: range) -> None:
-    number = plan.index[group]
-    spec = next(node for node in graph.nodes if node.id == group)
+def _add_group(plan: Plan, spec: NodeSpec, members: range) -> None:
+    number = plan.index[spec.id]
     plan.group_depth[number] = plan.group_depth[plan.scope[number]] + 1
     lasts = {plan.branch[member]: member for member in members}
     mapping = None
     if spec.mapped is not None:
-        mapping = Mapping(a_task(spec.template or group), plan.index[spec.mapped], "item")
+        mapping = Mapping(a_task(spec.template or spec.id), plan.index[spec.mapped], "item")
     named = frozenset(plan.branch[plan.index[member]] for member in spec.policy.ids if member in plan.index)
     in_order = tuple(lasts[branch] for branch in range(len(lasts)))
     plan.groups[number] = GroupPlan(members, in_order, spec.policy, spec.limit, named, mapping)

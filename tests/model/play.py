@@ -33,15 +33,14 @@ def draw(*lines: str, **groups: str) -> GraphSpec:
     return GraphSpec(tuple(nodes.values()), tuple(edges))
 
 
-def _draw_line(
-    line: str, group: str | None, branch: int, groups: Mapping[str, str], nodes: dict[str, NodeSpec], edges: list[Edge]
-) -> None:
+def _draw_line(line: str, group: str | None, branch: int, groups: Mapping[str, str], nodes: dict[str, NodeSpec], edges: list[Edge]) -> None:
     words = re.findall(r"\w+|[!*]?>", line)
     for word in words:
         if word not in ARROWS:
             spec = nodes.get(word) or NodeSpec(word, is_group=word in groups)
             nodes[word] = replace(spec, group=group, branch=branch)
-    edges += [Edge(source, target, ARROWS[arrow]) for source, arrow, target in zip(words, words[1:], words[2:], strict=False) if arrow in ARROWS]
+    steps = zip(words, words[1:], words[2:], strict=False)
+    edges += [Edge(source, target, ARROWS[arrow]) for source, arrow, target in steps if arrow in ARROWS]
 
 
 def adjust(graph: GraphSpec, **changes: Mapping[str, Any]) -> GraphSpec:

@@ -185,9 +185,7 @@ class Reference(Steps):
         function = self.nodes[group].policy.function
         if self.is_hopeless(group):
             return self.fail_group(group)
-        passed_on = [
-            last for last in self.lasts(group) if self.nodes[last].branch in counted and self.status[last] == "done"
-        ]
+        passed_on = [last for last in self.lasts(group) if self.nodes[last].branch in counted and self.status[last] == "done"]
         if function is not None:
             try:
                 agreed = function(self.group_state(group, passed_on))
@@ -345,7 +343,7 @@ class Reference(Steps):
         for node in self.members(None):
             if node not in reach:
                 self.status[node] = "skipped"
-                self.skip_members(node)
+                self.pass_over_members(node, "skipped")
                 for edge in self.outs(node):
                     left = self.leaves(node, self.graph.edges[edge].target)
                     if edge not in self.back and not any(ring.body & reach for ring in left):

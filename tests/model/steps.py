@@ -29,9 +29,7 @@ class Wish:
 class Steps:
     """What can be seen of a run, and the fate of single nodes. The rest is in :class:`tests.model.reference.Reference`."""
 
-    def __init__(
-        self, graph: GraphSpec, *, start: str | None = None, on_failure: str = "fail", max_steps: int | None = None
-    ) -> None:
+    def __init__(self, graph: GraphSpec, *, start: str | None = None, on_failure: str = "fail", max_steps: int | None = None) -> None:
         self.graph, self.on_failure = graph, on_failure
         self.nodes: dict[str, NodeSpec] = {node.id: node for node in graph.nodes}
         self.rank = rank_nodes(graph)
@@ -297,15 +295,15 @@ class Steps:
         self.wishes = [wish for wish in self.wishes if (wish.kind, wish.target) != ("join", node)]
         self.forget(node)
         self.tell("task_skipped", node)
-        self.skip_members(node)
+        self.pass_over_members(node, status)
         self.want |= dict.fromkeys(self.outs(node), "break" if status == "broken" else "skip")
         self.release(node)
 
-    def skip_members(self, group: str) -> None:
+    def pass_over_members(self, group: str, status: str) -> None:
         for node in self.members(group):
-            self.mark(node, "skipped")
+            self.mark(node, status)
             self.forget(node)
-            self.skip_members(node)
+            self.pass_over_members(node, status)
 
     def forget(self, node: str) -> None:
         self.results.pop(node, None)

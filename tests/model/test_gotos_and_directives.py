@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graflow.core.outcome import Directives, Iteration, NewTask, Success
 from graflow.core.policy import best_effort
-from tests.model.plans import a_task, template
+from tests.model.plans import template
 from tests.model.play import ASK, BAD, CANCEL, END_LOOP, ITERATE, TERMINATE, Player, adjust, draw, goto, make, play
 
 # ---- gotos ----
@@ -38,7 +38,7 @@ def test_a_goto_is_recorded_before_any_skip_is_passed_on() -> None:
 def test_a_goto_to_the_header_is_one_more_back_edge() -> None:
     """Rule 12: the round drains first."""
     graph = draw("a > b > c > a", "b > x")
-    assert play(graph, {"b1": goto("a"), "c2": END_LOOP}).history == "a1 b1 a2 b2 c2 x1"
+    assert play(graph, {"b1": goto("a"), "c1": END_LOOP}).history == "a1 b1 a2 b2 c1 x1"
 
 
 def test_a_goto_back_does_again_all_that_forward_edges_lead_to() -> None:
@@ -103,7 +103,7 @@ def test_a_goto_out_of_a_group_is_performed_by_the_group() -> None:
     graph = draw("g > z", "h > y", g="k | n", k="m")
     player = Player(graph)
     player.settle("m", goto("y"))
-    assert player.waiting == "n h"
+    assert player.waiting == "h n"
     player.settle("n")
     player.settle("h")
     assert (player.waiting, player.played().status("z")) == ("y", "skipped")
@@ -120,10 +120,6 @@ def test_a_failing_group_drops_the_gotos_of_its_members() -> None:
 def test_a_member_that_is_done_again_may_decide_not_to_leave_the_group() -> None:
     """Rules 13 and 14."""
     graph = draw("g > d", "g > z", g="a > b > c | e")
-    played = play(graph, {"b1": goto("z"), "e1": goto("a")}, newest=False)
-    assert played.history == "a1 e1 a2 b1 z1"
-    late = play(graph, {"b1": goto("z"), "e1": goto("a")}, newest=True)
-    assert late.history == "e1 a2 b1 z1"
     player = Player(graph)
     player.settle("a")
     player.settle("b", goto("z"))
@@ -153,7 +149,9 @@ def test_the_error_of_a_goto_says_where_it_could_have_gone() -> None:
 
 def test_a_new_task_runs_beside_what_follows_its_maker() -> None:
     """Rules 16 and 19."""
-    assert play(draw("a > b"), {"a": make("d")}).history == "a1 b1 d1" or play(draw("a > b"), {"a": make("d")}).history == "a1 d1 b1"
+    player = Player(draw("a > b"))
+    player.settle("a", make("d"))
+    assert player.waiting == "b d"
 
 
 def test_a_new_task_as_a_goto_skips_the_edges() -> None:

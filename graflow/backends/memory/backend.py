@@ -23,8 +23,8 @@ class MemoryBackend:
             workers too. Without it values are handed on as the objects they are.
         clock: the time of delays, timeouts and events.
         retention: seconds that a finished run with a ``run_id`` of the user's choice is remembered; a day by default.
-        queue_limit: how many attempts may wait when a run is submitted, or an attempt enqueued by hand; with more of them that is refused with
-            QueueFullError. None for any number. What runs in progress put in is never refused.
+        queue_limit: how many attempts may wait at once, None for any number; a run that is submitted while so many do is refused with
+            QueueFullError. What runs in progress put in is never refused.
 
     Example:
         >>> async with WorkflowEngine(MemoryBackend(strict=True)) as engine:
@@ -40,7 +40,7 @@ class MemoryBackend:
         self.coordinator = MemoryCoordinator(self.queue, self.clock, retention=retention, seal=codec.roundtrip if strict else None)
 
     def seal(self, value: Any, *, name: str = "value") -> Any:
-        """A value as the next task will see it; in strict mode SerializationError if it cannot travel. ``name`` is what it is called there."""
+        """A value as the next task will see it; in strict mode SerializationError, with ``name``, if it cannot travel."""
         return codec.roundtrip(value, name=name) if self.seals else value
 
     async def open(self) -> None:

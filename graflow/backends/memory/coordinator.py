@@ -94,8 +94,8 @@ class MemoryCoordinator(MemoryBarriers):
         if self._seal is None:
             return
         mapped = [group.mapping.task for group in plan.groups if group is not None and group.mapping is not None]
-        for task in (*plan.tasks, *mapped):
-            for name, value in task.bound.items() if task is not None else ():
+        for task in filter(None, (*plan.tasks, *mapped)):
+            for name, value in task.bound.items():
                 self._seal(value, name=f"argument {name} of {task.id}")
 
     def _may_replace(self, known: RunRecord, plan: Plan, options: RunOptions) -> bool:

@@ -140,9 +140,8 @@ class MemoryTaskQueue:
     def check_room(self, queue: str = "default") -> None:
         """Raise QueueFullError when as many attempts wait as may."""
         if self._limit is not None and self.ready + len(self._delayed) >= self._limit:
-            raise QueueFullError(
-                f"queue {queue!r} holds its limit of {self._limit} attempts; let workers catch up, or raise the limit", queue=queue, limit=self._limit
-            )
+            what = f"queue {queue!r} holds its limit of {self._limit} attempts; let workers catch up, or raise the limit"
+            raise QueueFullError(what, queue=queue, limit=self._limit)
 
     def put(self, spec: TaskSpec, delay: float = 0.0) -> None:
         """Put an attempt in line."""

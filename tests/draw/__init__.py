@@ -1,0 +1,1 @@
+"""Drawings are read back: what is drawn is the graph, whatever its nodes are called."""
