@@ -33,17 +33,17 @@ class TelescopeHandler(Handler):
 
 
 @task(handler="telescope", timeout=0.05, retry=RetryPolicy(1, initial_interval=0.01))
-async def observe(ctx: TaskContext, target: str) -> float:
+async def observe(ctx: TaskContext, target: str) -> tuple[float, str]:
     if ctx.attempt == 1 and target == "Vega":
         raise RuntimeError("a cloud")
     if ctx.attempt == 1 and target == "Pluto":
         await asyncio.sleep(60)
-    return {"Vega": 0.03, "Mars": -1.2, "Pluto": 14.4}[target]
+    return {"Vega": 0.03, "Mars": -1.2, "Pluto": 14.4}[target], target
 
 
 @task
-async def brightest(observe: dict[str, float]) -> str:
-    return min(observe, key=lambda name: observe[name])
+async def brightest(observe: list[tuple[float, str]]) -> str:
+    return min(observe)[1]
 
 
 async def main() -> None:

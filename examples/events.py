@@ -4,7 +4,7 @@ import asyncio
 
 from graflow import SyncTaskContext, TaskContext, WorkflowEngine, task
 
-TEXT = "The owl and the pussycat went to sea in a beautiful pea-green boat".split()
+TEXT = "The owl and the pussycat went to sea in a beautiful pea-green boat"
 
 
 @task
@@ -16,10 +16,10 @@ def scan(ctx: SyncTaskContext, pages: int) -> int:
 
 @task
 async def recite(ctx: TaskContext, scan: int) -> int:
-    for word in TEXT:
+    for word in TEXT.split():
         await asyncio.sleep(0.001)
         ctx.emit(word, name="word")  # one token of a stream
-    return len(TEXT)
+    return len(TEXT.split())
 
 
 async def main() -> None:
@@ -41,7 +41,8 @@ async def main() -> None:
         async for event in handle.events(after=last):
             if event.type == "message":
                 print(event.data["data"], end=" ")
-        print(f"\n{event.type}: {event.data['status']}, {(await handle.result())[recite]} words")
+            elif event.type == "run_finished":  # the last one
+                print(f"\n{event.data['status']}, {(await handle.result())[recite]} words")
 
 
 if __name__ == "__main__":

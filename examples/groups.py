@@ -2,7 +2,7 @@
 
 import asyncio
 
-from graflow import WorkflowEngine, at_least_n, best_effort, critical, parallel, task
+from graflow import GroupPolicy, WorkflowEngine, at_least_n, best_effort, critical, parallel, strict, task
 from graflow.errors import ParallelGroupError
 
 PRICES = {"airline": 310.0, "broker": 295.0, "charter": None, "outlet": None}
@@ -23,7 +23,7 @@ async def cheapest(quotes: dict[str, float]) -> str:  # a group's result: a list
     return f"{shop} for {quotes[shop]:.0f}"
 
 
-def ask(*shops: str, policy: object = "strict"):
+def ask(*shops: str, policy: GroupPolicy = strict):
     return parallel(*(quote.clone(shop, shop=shop) for shop in shops), name="quotes", policy=policy)
 
 

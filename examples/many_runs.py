@@ -5,8 +5,8 @@ import random
 import time
 from collections import Counter
 
-from graflow import RetryPolicy, TaskContext, WorkflowEngine, task, workflow
-from graflow.errors import RunError
+from graflow import RetryPolicy, RunResult, TaskContext, WorkflowEngine, task, workflow
+from graflow.errors import WorkflowCancelledError
 
 RUNS = 5_000
 
@@ -43,8 +43,8 @@ async def main() -> None:
         seconds = time.perf_counter() - began
         for fate, count in Counter(type(each).__name__ for each in outcomes).items():
             print(f"{count:>5} x {fate}")
-        print(outcomes[1234].output)
-        print(next(str(each.reason) for each in outcomes if isinstance(each, RunError)))
+        print(next(each.output for each in outcomes if isinstance(each, RunResult)))
+        print(next(each.reason for each in outcomes if isinstance(each, WorkflowCancelledError)))
         print(f"{3 * RUNS / seconds:,.0f} tasks a second")
 
 

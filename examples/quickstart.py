@@ -37,7 +37,7 @@ async def main() -> None:
         for city in READINGS:
             result = await engine.execute(wf, inputs={"city": city})
             print(result[report])
-        print(f"{result.status}: {', '.join(result.results)}")
+            print("from", ", ".join(f"{name}={value}" for name, value in sorted(result.results.items()) if name != report.id))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ What can be known of a node's parameters is worked out once per plan (:class:`Ca
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -15,7 +15,7 @@ from graflow.core.plan import RUN
 from graflow.errors import ArgumentTypeError, MissingArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from graflow.core.arguments import FunctionSignature, Parameter
     from graflow.core.outcome import Iteration, TaskError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MISSING: Any = msgspec.UNSET
 """no value here; look at the next place"""
+NOBODY: Final[Mapping[str, int]] = {}
 
 
 class StepView(Protocol):
@@ -134,7 +135,7 @@ def recipe_of(plan: Plan, node: int, task: Task[..., Any]) -> Recipe:
     return recipe
 
 
-def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None = None, maker: tuple[str, int] | None = None) -> CallPlan:
+def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None = None, makers: Mapping[str, int] = NOBODY) -> CallPlan:
     """Work out what can be known of a call before the run.
 
     Args:
@@ -142,7 +143,7 @@ def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None =
         node: the node; for a member of a mapped group the group, for a task made at run time the node of the plan that it stems from.
         task: what is called.
         item: the parameter that takes the item of a mapped group.
-        maker: id and number of the task that made this one at run time; its result may be asked for by name.
+        makers: for a task made at run time, its maker, that one's maker and so on, by id; their results may be asked for by name.
     """
     signature = task.signature
     if not signature.parameters and not task.bound:  # nothing of the node matters: one plan serves all tasks of the function
@@ -161,7 +162,7 @@ def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None =
             error = parameter
         else:
             converters[parameter.name] = parameter
-            sources.append(_source(plan, node, parameter, maker))
+            sources.append(_source(plan, node, parameter, makers))
     unfit: list[Parameter] = []
     for name, parameter in converters.items():
         if name in fixed:
@@ -177,9 +178,9 @@ def _plain_call(signature: FunctionSignature) -> CallPlan:
     return CallPlan(signature, None, None, None, {}, (), {}, (), needs_nothing=True)
 
 
-def _source(plan: Plan, node: int, parameter: Parameter, maker: tuple[str, int] | None) -> Source:
-    if maker is not None and maker[0] == parameter.name:
-        return Source(parameter, maker[1], reached=True)
+def _source(plan: Plan, node: int, parameter: Parameter, makers: Mapping[str, int]) -> Source:
+    if parameter.name in makers:
+        return Source(parameter, makers[parameter.name], reached=True)
     named = plan.index.get(parameter.name)
     return Source(parameter, named, named is not None and leads(plan, named, node))
 
@@ -237,17 +238,22 @@ def find_arguments(call: CallPlan, view: StepView, task_id: str) -> dict[str, An
         wanted = call.converters.get(name)  # None for what goes into **kwargs
         values[name] = value if wanted is None else call.signature.convert(value, wanted, task_id)
     open_parameters: list[Source] = []
+    taken: set[int] = set()
     for source in call.sources:
         parameter = source.parameter
         if parameter.name in given:
             continue
-        value = _look_up(source, view)
+        value = _named_result(source, view)
+        if value is not MISSING and source.node is not None:
+            taken.add(source.node)
+        else:
+            value = view.channel_value(parameter.name)
         if value is not MISSING:
             values[parameter.name] = call.signature.convert(value, parameter, task_id)
         elif parameter.required:
             open_parameters.append(source)
     if open_parameters:
-        _fill_from_predecessor(call, view, open_parameters, values, task_id)
+        _fill_from_predecessor(call, view, open_parameters, taken, values, task_id)
     if call.error is not None:
         _fill_error(call.error, view, values, task_id)
     return values
@@ -279,20 +285,21 @@ def _no_parameter(call: CallPlan, task_id: str, what: str, name: str = "") -> Ar
     )  # fmt: skip
 
 
-def _look_up(source: Source, view: StepView) -> Any:
-    """An upstream result of that name, else a channel key of that name."""
+def _named_result(source: Source, view: StepView) -> Any:
+    """The result of the node that bears the parameter's name, if it leads here."""
     if source.node is not None and (source.reached or view.leads_here(source.node)):
-        value = view.result(source.node, keyed=source.parameter.wants_mapping)
-        if value is not MISSING:
-            return value
-    return view.channel_value(source.parameter.name)
+        return view.result(source.node, keyed=source.parameter.wants_mapping)
+    return MISSING
 
 
-def _fill_from_predecessor(call: CallPlan, view: StepView, open_parameters: list[Source], values: dict[str, Any], task_id: str) -> None:
-    """The result of the only predecessor goes to the only required parameter that is still open."""
+def _fill_from_predecessor(
+    call: CallPlan, view: StepView, open_parameters: list[Source], taken: set[int], values: dict[str, Any], task_id: str
+) -> None:
+    """The result of the only predecessor goes to the only required parameter that is still open; not if it was asked for by name already,
+    or a forgotten ``price(receive, discount)`` would be given the same thing twice."""
     predecessor = view.predecessor() if len(open_parameters) == 1 else None
     parameter = open_parameters[0].parameter
-    if predecessor is not None:
+    if predecessor is not None and predecessor not in taken:
         value = view.result(predecessor, keyed=parameter.wants_mapping)
         if value is not MISSING:
             values[parameter.name] = call.signature.convert(value, parameter, task_id)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from graflow.draw.channels import Channel
+    from graflow.draw.items import Item, Net
     from graflow.draw.picture import Arrow, Box, Picture
-    from graflow.draw.rows import Item, Net
 
 Lines = list[list[str]]
 """lines of text, each with one entry for every column"""

@@ -11,7 +11,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from graflow.draw.rows import Item
+    from graflow.draw.items import Item
 
 SWEEPS = 4
 BETWEEN_NODES, BETWEEN_LANES = 2, 1

@@ -35,7 +35,7 @@ def draw_dot(picture: Picture) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as a name. Backslashes are doubled, so that none can swallow the closing quote; what begins with % would have no name at all."""
+    """A text as a name. Backslashes are doubled, lest one swallows the closing quote; what begins with % would count as no name."""
     name = text.replace("\\", "\\\\").replace('"', '\\"').replace("\0", "\\x00")
     name = f"\\{name}" if name.startswith("%") else name
     return f'"{name.encode("utf-8", "backslashreplace").decode()}"'

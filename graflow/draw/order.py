@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from graflow.draw.rows import Item
+    from graflow.draw.items import Item
 
 SWEEPS = 6
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from graflow.core.plan import Plan
     from graflow.core.result import RunResult
     from graflow.handlers import Handler
-    from graflow.worker.worker import Lifespan
+    from graflow.worker.lifespan import Lifespan
 
 R = TypeVar("R")
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from graflow.core.launch import Stubs
     from graflow.core.plan import Plan
 
-# What tells that calling an object such as an AsyncMock gives a coroutine; inspect knows of it since Python 3.12.
-_gives_coroutine: Callable[[object], bool] = inspect.iscoroutinefunction if sys.version_info >= (3, 12) else asyncio.iscoroutinefunction
+# Tells that calling a mock gives a coroutine: asyncio's function, until it is deprecated for inspect's, which knows all mocks by then.
+_gives_coroutine: Callable[[object], bool] = inspect.iscoroutinefunction if sys.version_info >= (3, 14) else asyncio.iscoroutinefunction
 
 
 def with_stubs(plan: Plan, stubs: Stubs | None) -> Plan:

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 class _Recorder(BaseContext):
     """Keeps in order what a task asks for, on top of what every context does with it."""
 
-    __slots__ = ("directives", "services")
+    __slots__ = ("_fake", "directives")
 
     def __init__(self, services: FakeServices, **identity: Any) -> None:
         super().__init__(services, **identity)
-        self.services = services
+        self._fake = services
         self.directives: list[tuple[str, Any]] = []
 
     @property
     def published(self) -> list[tuple[str, dict[str, Any]]]:
         """Every event in order, as a pair of its type and its data."""
-        return self.services.published
+        return self._fake.published
 
     @property
     def emitted(self) -> list[Any]:
@@ -45,7 +45,7 @@ class _Recorder(BaseContext):
 
     def stop(self) -> None:
         """Tell the task to stop: ``ctx.is_cancelled`` is True from now on."""
-        self.services.stopped = True
+        self._fake.stopped = True
 
     # ---- directives ----
 

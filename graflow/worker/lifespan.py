@@ -36,7 +36,7 @@ class LifespanKeeper:
         manager = self._lifespan()
         if not hasattr(manager, "__aenter__"):
             raise ConfigurationError(
-                f"lifespan= gives a {type(manager).__name__}, which is no async context manager; decorate the function with "
+                f"lifespan= gives an object of type {type(manager).__name__}, which is no async context manager; decorate the function with "
                 f"@contextlib.asynccontextmanager",
                 setting="lifespan",
             )

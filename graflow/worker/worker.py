@@ -164,9 +164,13 @@ class TaskWorker:
     async def _fetch(self) -> None:
         """Wait for work whenever no running attempt will bring some along with its commit."""
         while True:
-            for delivery in await self.backend.coordinator.fetch(self._slots):
-                self._begin(delivery)
+            self._begin_all(await self.backend.coordinator.fetch(self._slots))
             await asyncio.sleep(0)
+
+    def _begin_all(self, deliveries: Sequence[Delivery]) -> None:
+        """In a function of its own: a name in the loop above would keep the last delivery, and its run, for as long as the worker is idle."""
+        for delivery in deliveries:
+            self._begin(delivery)
 
     def _begin(self, delivery: Delivery) -> None:
         self._held[id(delivery)] = delivery
@@ -199,14 +203,12 @@ class TaskWorker:
             if not following:
                 return
             if runner.cancelling() or self._is_marked():
-                for each in following:
-                    self._begin(each)
+                self._begin_all(following)
                 return
             delivery = following[0]
             held[id(delivery)] = delivery
             if len(following) > 1:
-                for other in following[1:]:
-                    self._begin(other)
+                self._begin_all(following[1:])
             steps += 1
             if not steps % BREATH:
                 await asyncio.sleep(0)

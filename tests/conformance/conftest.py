@@ -1,16 +1,19 @@
-"""The backends that the conformance suite runs on. A further one is one more entry of ``CHANNELS``."""
+"""The backends that the conformance suite runs on. A further one is one more entry of ``CHANNELS`` and of ``BACKENDS``."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 
+from graflow.backends.base import Backend
+from graflow.backends.memory import MemoryBackend
 from graflow.backends.memory.channel import MemoryChannel
 from graflow.core.channel import Channel
+from graflow.testing import VirtualClock
 from graflow.wire.codec import roundtrip
 
 PassTime = Callable[[float], Awaitable[None]]
@@ -71,3 +74,58 @@ def channel(channel_under_test: ChannelUnderTest) -> Channel:
 def pass_time(channel_under_test: ChannelUnderTest) -> PassTime:
     """``await pass_time(seconds)``: so many seconds go by for the channel."""
     return channel_under_test.pass_time
+
+
+# ---- whole backends ------------------------------------------------------------------------------------------------
+
+
+class BackendUnderTest(NamedTuple):
+    """An open backend with nothing in it, and how ``seconds`` go by for it."""
+
+    backend: Backend
+    pass_time: PassTime
+
+
+class OpenBackend(Protocol):
+    """Opens a backend whose queue takes at most so many attempts."""
+
+    def __call__(self, *, queue_limit: int | None = None) -> AbstractAsyncContextManager[BackendUnderTest]: ...
+
+
+def memory_backend(strict: bool) -> OpenBackend:
+    @asynccontextmanager
+    async def opened(*, queue_limit: int | None = None) -> AsyncIterator[BackendUnderTest]:
+        with VirtualClock() as clock:
+            backend = MemoryBackend(strict=strict, clock=clock, queue_limit=queue_limit)
+            await backend.open()
+            yield BackendUnderTest(backend, asyncio.sleep)  # which takes virtual time
+            await backend.close()
+
+    return opened
+
+
+BACKENDS: dict[str, OpenBackend] = {"memory": memory_backend(strict=False), "strict-memory": memory_backend(strict=True)}
+
+
+@pytest.fixture(params=list(BACKENDS))
+def open_backend(request: pytest.FixtureRequest) -> OpenBackend:
+    """How each backend in turn is opened."""
+    return BACKENDS[request.param]
+
+
+@pytest.fixture
+async def under_test(open_backend: OpenBackend) -> AsyncIterator[BackendUnderTest]:
+    async with open_backend() as opened:
+        yield opened
+
+
+@pytest.fixture
+def backend(under_test: BackendUnderTest) -> Backend:
+    """Each backend in turn, empty."""
+    return under_test.backend
+
+
+@pytest.fixture
+def wait(under_test: BackendUnderTest) -> PassTime:
+    """``await wait(seconds)``: so many seconds go by for the backend."""
+    return under_test.pass_time

@@ -9,10 +9,11 @@ from graflow.core.group import MapSource
 
 NASTY = st.sampled_from(
     [
-        "end", "graph", "subgraph", "class", "style", "n0", "n1", "a b", 'say "hi"', "a[b]", "a(b)", "{x}", "a|b", "x --> y", "a & b", "&lt;", "&#35;", "#35;",
-        "#quot;", "back\\slash", "ends\\", "\\", '\\"', "line\nbreak", "tab\there", "\r", "\0", "\ud800", "schön", "任务", "e\u0301", "🙂", "`code`", "*b*",
-        "_i_", "1. one", "- item", "%% x", "%%{init: {}}%%", "style: #fff;", "classDef x: #a;", ";", "a;b", "<b>", "//", "fa:fa-car", ":::x", "$$x$$", " ", "\\N",
-        "node", "digraph", "cluster_a", "-", ">", "<", "→", "▼", "│",
+        "end", "graph", "subgraph", "class", "style", "n0", "n1", "a b", 'say "hi"', "a[b]", "a(b)", "{x}", "a|b", "x --> y",
+        "a & b", "&lt;", "&#35;", "#35;", "#quot;", "back\\slash", "ends\\", "\\", '\\"', "line\nbreak", "tab\there", "\r",
+        "\0", "\ud800", "schön", "任务", "e\u0301", "🙂", "`code`", "*b*", "_i_", "1. one", "- item", "%% x", "%%{init: {}}%%",
+        "style: #fff;", "classDef x: #a;", ";", "a;b", "<b>", "//", "fa:fa-car", ":::x", "$$x$$", " ", "\\N", "node", "digraph",
+        "cluster_a", "-", ">", "<", "→", "▼", "│",
     ]
 )  # fmt: skip
 ids = st.one_of(NASTY, st.text(min_size=1, max_size=8), st.from_regex(r"[a-z_]{1,12}", fullmatch=True))
@@ -56,7 +57,9 @@ def graphs(draw: st.DrawFn, names: st.SearchStrategy[str] = ids, most: int = 14)
             branches, standing = standing[:size], standing[size:]
             standing.append(ParallelGroup(tuple(branches), name=name, policy=draw(st.sampled_from([None, best_effort, at_least_n(1)]))))
         elif draw(st.booleans()):
-            standing.append(ParallelGroup(name=name, mapped=MapSource(make(name), taken[0], "value"), limit=draw(st.sampled_from([None, 3]))))
+            standing.append(
+                ParallelGroup(name=name, mapped=MapSource(make(name), taken[0], "value"), limit=draw(st.sampled_from([None, 3])))
+            )
         else:
             standing.append(make(name))
     graph.add(*standing)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 UP, DOWN, LEFT, RIGHT = (-1, 0), (1, 0), (0, -1), (0, 1)
 Step = tuple[int, int]
 ENDS: dict[str, tuple[Step, ...]] = {
-    "│": (UP, DOWN), "╎": (UP, DOWN), "─": (LEFT, RIGHT), "╌": (LEFT, RIGHT), "┌": (DOWN, RIGHT), "┐": (DOWN, LEFT), "└": (UP, RIGHT), "┘": (UP, LEFT),
+    "│": (UP, DOWN), "╎": (UP, DOWN), "─": (LEFT, RIGHT), "╌": (LEFT, RIGHT),
+    "┌": (DOWN, RIGHT), "┐": (DOWN, LEFT), "└": (UP, RIGHT), "┘": (UP, LEFT),
     "├": (UP, DOWN, RIGHT), "┤": (UP, DOWN, LEFT), "┬": (DOWN, LEFT, RIGHT), "┴": (UP, LEFT, RIGHT), "┼": (UP, DOWN, LEFT, RIGHT),
 }  # fmt: skip
 HEADS = {"▼": "success", "✗": "failure", "◆": "always"}
@@ -72,7 +73,9 @@ class Reader:
     def _frames(self):
         for row, line in enumerate(self.lines):
             for match in re.finditer(r"╭─ (▶?)(.*?)(?: \(.*?\))?(■?) ─+╮", line):
-                below = next(r for r in range(row, len(self.lines)) if self.at(r, match.start()) == "╰" and self.at(r, match.end() - 1) == "╯")
+                below = next(
+                    r for r in range(row, len(self.lines)) if self.at(r, match.start()) == "╰" and self.at(r, match.end() - 1) == "╯"
+                )
                 self._note(match[2], start=match[1], output=match[3])
                 yield Frame(match[2], row, match.start(), below, match.end() - 1)
 

@@ -38,12 +38,15 @@ def name(picture: Picture, node: str) -> str:
 
 
 def test_a_chain_leads_down() -> None:
-    assert show(draw(chain(make("fetch"), make("clean"), make("report")))) == """
-▶[fetch]
-   ▼
-[clean]
-   ▼
+    assert (
+        show(draw(chain(make("fetch"), make("clean"), make("report"))))
+        == """
+ ▶[fetch]
+    ▼
+ [clean]
+    ▼
 [report]■"""
+    )
 
 
 def test_lines_fork_and_join() -> None:
@@ -51,20 +54,34 @@ def test_lines_fork_and_join() -> None:
     graph.add(*map(make, ["a", "left", "right", "d"]))
     for source, target in [("a", "left"), ("a", "right"), ("left", "d"), ("right", "d")]:
         graph.add_edge(source, target)
-    assert show(draw(graph)) == """
+    assert (
+        show(draw(graph))
+        == """
       ▶[a]
-   ┌────┴────┐
-   ▼         ▼
-[left]    [right]
-   └────┬────┘
-        ▼
-       [d]■"""
+  ┌────┴───┐
+  ▼        ▼
+[left]  [right]
+  └───┬────┘
+      ▼
+     [d]■"""
+    )
 
 
 def test_a_group_is_a_frame_around_its_members() -> None:
     both = parallel(chain(make("b"), make("c")), make("other"), name="both", policy=best_effort)
-    assert show(draw(chain(make("a"), both, make("d")))) == """
-"""
+    assert (
+        show(draw(chain(make("a"), both, make("d"))))
+        == """
+          ▶[a]
+           ▼
+╭─ both (best_effort) ─╮
+│ [b]  [other]         │
+│  ▼                   │
+│ [c]                  │
+╰──────────────────────╯
+           ▼
+          [d]■"""
+    )
 
 
 def test_edges_that_wait_for_a_failure_are_dashed_and_have_a_head_of_their_own() -> None:
@@ -73,8 +90,14 @@ def test_edges_that_wait_for_a_failure_are_dashed_and_have_a_head_of_their_own()
         wf.add_edge("pay", make("refund"), on="failure")
         wf.add_edge("pay", make("log"), on="always")
     drawing = draw(wf)
-    assert show(drawing) == """
-"""
+    assert (
+        show(drawing)
+        == """
+           ▶[pay]
+   ┌───────┘ ╎ └╌╌╌╌╌╌┐
+   ▼         ✗        ◆
+[ship]■  [refund]■  [log]■"""
+    )
     assert "✗ on failure   ◆ always" in drawing
 
 
@@ -83,8 +106,15 @@ def test_what_closes_a_loop_is_written_below_its_scope() -> None:
     with workflow("w") as wf:
         wf.add(agent >> tool >> agent >> answer)
     drawing = draw(wf)
-    assert show(drawing) == """
-"""
+    assert (
+        show(drawing)
+        == """
+     ▶[agent]
+   ┌────┴────┐
+   ▼         ▼
+[tool]■  [answer]■
+↺ tool → agent"""
+    )
     assert drawing.endswith("↺ again\n")
 
 
@@ -98,8 +128,13 @@ def test_a_drawing_can_do_with_the_characters_of_ascii() -> None:
 
 
 def test_wide_characters_take_two_columns() -> None:
-    assert show(draw(chain(make("任务"), make("e\u0301")))) == """
-"""
+    assert (
+        show(draw(chain(make("任务"), make("e\u0301"))))
+        == """
+▶[任务]
+   ▼
+  [e\u0301]■"""
+    )
 
 
 def test_a_graph_without_nodes_says_so() -> None:

@@ -70,7 +70,7 @@ async def test_what_follows_only_skipped_edges_is_skipped_too(engine: WorkflowEn
     assert result.status == "succeeded"
 
 
-async def test_what_follows_a_failed_task_is_broken_and_breaks_what_follows_it(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
+async def test_what_a_failed_task_leads_to_is_broken_and_breaks_what_follows(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
     """Rule 1: if any edge is broken the node does not run, whatever the others are, and breaks its own edges."""
     sound, join, after_join, alone = steps("sound join after_join alone")
 

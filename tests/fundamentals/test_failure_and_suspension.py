@@ -40,7 +40,7 @@ async def test_the_first_failure_ends_the_run(engine: WorkflowEngine, steps: Ste
     with workflow("w") as wf:
         done >> fails >> never
         long >> never
-    with pytest.raises(TaskFailedError, match="task 'fails' failed .*: ValueError: no") as failed:
+    with pytest.raises(TaskFailedError, match=r"task 'fails' failed \(attempt 1\): ValueError: no") as failed:
         await engine.execute(wf)
     error = failed.value
     assert (error.task_id, error.attempt, error.error_type) == ("fails", 1, "ValueError")

@@ -89,7 +89,7 @@ async def test_several_gotos_add_up(engine: WorkflowEngine, steps: Steps, log: l
 # ---- rule 12: to the header of a loop ------------------------------------------------------------------------------
 
 
-async def test_a_goto_to_the_header_begins_the_next_round_when_this_one_has_drained(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
+async def test_a_goto_to_the_header_is_one_more_edge_back(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
     """Rule 12: a goto to the header of a loop around the task is one more back edge of that loop."""
     (polish,) = steps("polish")
     asked = asyncio.Event()

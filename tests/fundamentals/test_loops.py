@@ -201,7 +201,7 @@ async def test_what_comes_in_from_outside_counts_in_every_round(engine: Workflow
     assert [step for step in log if step in ("agent", "tool")] == ["agent", "tool", "agent", "tool", "agent", "tool"]
 
 
-async def test_a_body_node_with_outside_edges_only_starts_again_with_each_round(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
+async def test_what_only_outside_edges_lead_to_starts_again_with_each_round(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
     """Rule 7: starting a round sets a join to what its outside edges had decided; if that is all, it starts."""
     start, source, header, inner = steps("start source header inner")
 

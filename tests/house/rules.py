@@ -10,12 +10,10 @@ from tests.house.source import LIBRARY, Module, imports_of
 
 Modules = Mapping[str, Module]
 
-ROOMS = ("errors", "core", "wire", "observe", "backends", "handlers", "worker", "engine", "testing", "cli")
+ROOMS = ("errors", "core", "draw", "wire", "observe", "backends", "handlers", "worker", "engine", "testing", "cli")
 """From the lowest to the highest: a room imports from lower ones only."""
 
-OUTSIDE_WORLD = frozenset(
-    {"anyio", "asyncio", "concurrent", "multiprocessing", "select", "selectors", "socket", "ssl", "subprocess"}
-)
+OUTSIDE_WORLD = frozenset({"anyio", "asyncio", "concurrent", "multiprocessing", "select", "selectors", "socket", "ssl", "subprocess"})
 """What ``core`` may not touch: it is the language and the pure model, and has neither an event loop nor I/O."""
 
 BROAD = frozenset({"Exception", "BaseException"})
@@ -47,10 +45,7 @@ def top_package(modules: Modules) -> list[str]:
 
 def circles(modules: Modules) -> list[str]:
     """No circle of imports, wherever in the module they stand."""
-    graph = {
-        module.name: {found.target(modules) for found in imports_of(module)} & modules.keys()
-        for module in modules.values()
-    }
+    graph = {module.name: {found.target(modules) for found in imports_of(module)} & modules.keys() for module in modules.values()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -18,10 +18,10 @@ PUBLIC = names("""
     task workflow chain parallel Task TaskGraph ParallelGroup Workflow Node Chain
     RetryPolicy RetryLater GroupPolicy strict best_effort at_least_n critical
     TaskContext SyncTaskContext Channel SyncChannel TypedChannel TaskError
-    WorkflowEngine RunHandle RunResult RunStatus RunEvent TaskWorker
+    AsyncTask SyncTask WorkflowEngine RunHandle RunResult RunStatus RunEvent TaskWorker
 """)
 
-HANDLERS = names("Handler TaskCall CoroutineHandler ThreadHandler ProcessHandler DockerHandler")
+HANDLERS = names("Handler TaskCall CoroutineHandler ThreadHandler")
 
 ERRORS = {
     "GraflowError": names("""

@@ -84,17 +84,23 @@ class _Drive:
                 self.settle_one()
             else:
                 self.resume_one()
+            while self.out and state.end is None and self.random.random() < 0.15:
+                self.settle_one()  # several outcomes may settle before anybody looks at what is to start and stop
             self.take_effects()
         demand(False, "the run never ends")
 
     def settle_one(self) -> None:
         if self.random.random() < 0.1:
             self.try_what_is_gone()
-        attempt = self.out.pop(self.random.randrange(len(self.out)))
-        self.gone.append(attempt)
+        attempt = self.random.choice(self.out)
         node, cycle, number = attempt
         name = self.state.ids[node]
         outcome = self.script.outcome(name, cycle, number)
+        if any((stop.node, stop.cycle, stop.attempt) == attempt for stop in self.state.stops):
+            self.refused(attempt, outcome)  # an outcome before it in the same batch has stopped it
+            return
+        self.out.remove(attempt)
+        self.gone.append(attempt)
         demand(self.state.settle(node, cycle, number, outcome), f"the outcome of {name} {cycle}.{number} was refused")
         demand(self.twin is None or self.twin.settle(name, cycle, number, outcome), f"the reference refuses {name}")
         if isinstance(outcome, Success | Failure | Suspend):
@@ -170,6 +176,9 @@ def compare(state: RunState, twin: Reference) -> None:
     _same("retries", {ids[node]: count for node, count in state.retries.items()}, twin.retries)
     _same("results", {ids[node]: value for node, value in state.results.items()}, twin.results)
     _same("errors", [(ids[node], *_told(error)) for node, error in state.errors.items()], [(n, *e) for n, e in twin.errors.items()])
+    groups = {ids[group]: [ids[node] for node in nodes] for group, nodes in state.result_keys.items()}
+    _same("result keys", groups, twin.result_keys)
+    _same("gotos", {(ids[source], ids[target]) for source, target in state.jumps}, twin.jumps)
     _same("suspended", {ids[node] for node in state.suspended}, twin.suspended)
     _same("without a place", {ids[node] for node in state.without_place}, set(twin.queue))
     _same("starts", [(ids[start.node], start.cycle, start.attempt) for start in state.starts], twin.starts)

@@ -124,6 +124,11 @@ class Player:
         """The tasks with an attempt out, oldest first."""
         return " ".join(self.state.ids[node] for node, _, _ in self.out)
 
+    def before(self, name: str) -> str | None:
+        """The only predecessor of a task, None if there are several or none."""
+        found = self.state.predecessor(self.state.ids.index(name))
+        return None if found is None else self.state.ids[found]
+
     def settle(self, name: str, outcome: Outcome = OK) -> None:
         """Let the attempt of a task that is out end like this."""
         attempt = next(attempt for attempt in self.out if self.state.ids[attempt[0]] == name)

@@ -143,9 +143,9 @@ class Reference(Steps):
             if self.maker.get(name) != group and name in self.ever:
                 problem = "DuplicateTaskError"
                 break
-            if name not in self.ever and not self.limit_given:
-                self.limit += 1
-            self.ever.add(name)
+            if name not in self.ever:
+                self.ever.append(name)
+                self.limit += not self.limit_given
             self.maker[name] = group
             self.expanded[name] = place
         if problem is None and (spec.policy.n > len(names) or not set(spec.policy.ids) <= set(names)):
@@ -194,6 +194,7 @@ class Reference(Steps):
             if not agreed:
                 return self.fail_group(group)
         self.results[group] = [self.results[last] for last in passed_on]
+        self.result_keys[group] = passed_on
         self.items[group] = len(passed_on)
         self.errors.pop(group, None)
         self.mark(group, "done")
@@ -270,6 +271,7 @@ class Reference(Steps):
     def go(self, node: str, gotos: list[tuple[str, str]]) -> None:
         cycle, outs = self.cycle[node], self.outs(node)
         along = {self.graph.edges[edge].target for edge in outs}
+        self.jumps |= {(source, target) for target, source in gotos}
         wishes = [self.wish(target, source, node) for target, source in gotos]
         at_once = [wish for wish in wishes if wish.kind == "join" and wish.target not in along]
         self.jump(at_once)

@@ -50,12 +50,14 @@ class Steps:
         self.entered: set[str] = set()
         self.maker: dict[str, str] = {}
         self.expanded: dict[str, int] = {}
-        self.ever = set(self.nodes)
+        self.ever = list(self.rank)
         self.again: list[tuple[str, Task[..., Any]]] = []
         self.task: dict[str, Task[..., Any]] = {}
         self.came_from: dict[str, list[str]] = {}
         self.results: dict[str, Any] = {}
         self.items: dict[str, int] = {}
+        self.result_keys: dict[str, list[str]] = {}
+        self.jumps: set[tuple[str, str]] = set()
         self.errors: dict[str, tuple[Any, ...]] = {}
         self.suspended: set[str] = set()
         self.starts: list[tuple[str, int, int]] = []
@@ -194,7 +196,7 @@ class Steps:
     def finish(self, status: str, cause: str, node: str | None = None) -> None:
         self.end = (status, cause, node)
         self.agenda, self.freed = [], []
-        for other in sorted(self.nodes, key=lambda other: self.rank.get(other, len(self.rank))):
+        for other in sorted(self.nodes, key=self.ever.index):
             if self.status[other] == "active":
                 self.stop(other)
 
@@ -253,7 +255,8 @@ class Steps:
             home = self.nodes[maker]
             self.nodes[name] = NodeSpec(name, home.group, home.branch)
             self.maker[name] = maker
-            self.ever.add(name)
+            if name not in self.ever:
+                self.ever.append(name)
             self.cycle.setdefault(name, 0)
             self.attempt.setdefault(name, 0)
         elif self.is_open(name):

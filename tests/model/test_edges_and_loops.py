@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graflow.core.policy import best_effort
-from tests.model.play import AGAIN, BAD, END_LOOP, ITERATE, Player, adjust, draw, goto, play
+from tests.model.play import AGAIN, BAD, END_LOOP, ITERATE, TERMINATE, Player, adjust, draw, goto, play
 
 # ---- edges and joins ----
 
@@ -124,6 +124,13 @@ def test_an_edge_from_outside_into_the_body_keeps_its_state() -> None:
     assert played.history == "p1 c1 h1 x1 h2 x2 h3 x3"
 
 
+def test_a_body_node_with_edges_from_outside_only_starts_again_with_each_round() -> None:
+    """Rule 7: `x` is the header of the inner loop, and only `c` leads to it otherwise."""
+    graph = draw("p > h > y", "c > x > y > x", "y > h")
+    played = play(graph, {"y1": END_LOOP, "y2": TERMINATE})
+    assert played.history == "p1 c1 h1 x1 y1 h2 x2 y2"
+
+
 def test_an_edge_that_leaves_two_loops_waits_for_the_outer_one() -> None:
     """Rule 8."""
     graph = draw("a > b > c > b", "c > a", "c > out")
@@ -186,6 +193,12 @@ def test_a_loop_with_a_failed_node_ends_and_breaks_what_leaves_it() -> None:
     """Rule 28."""
     played = play(draw("a > b > a", "b > c", "a > x"), {"a2": BAD}, on_failure="continue")
     assert (played.history, played.those("broken")) == ("a1 b1 a2", "b c x")
+
+
+def test_a_failure_ends_the_loop_though_a_back_edge_fired() -> None:
+    """Rule 28."""
+    played = play(draw("a > b > a", "a > c > a", "b > x"), {"c": BAD}, on_failure="continue")
+    assert (played.history, played.those("broken")) == ("a1 b1 c1", "x")
 
 
 def test_a_failure_edge_back_into_the_loop_begins_another_round() -> None:

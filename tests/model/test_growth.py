@@ -132,8 +132,13 @@ def seconds_per_step(spec: GraphSpec, behave: Behave, count: int) -> float:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_step_costs_the_same_in_a_small_and_in_a_large_run(name: str) -> None:
     make, behave = RUNS[name]
-    small, large = (seconds_per_step(make(count), behave, count) for count in (SMALL, LARGE))
-    assert large < TOLERANCE * small, f"{small * 1e6:.1f} us a step in the small run, {large * 1e6:.1f} us in the large one"
+    told: list[str] = []
+    for _ in range(3):  # a busy machine may slow one measurement down, but hardly three
+        small, large = (seconds_per_step(make(count), behave, count) for count in (SMALL, LARGE))
+        if large < TOLERANCE * small:
+            return
+        told.append(f"{small * 1e6:.1f} us a step in the small run, {large * 1e6:.1f} us in the large one")
+    pytest.fail("; ".join(told))
 
 
 def test_a_loop_within_a_loop_within_a_loop_does_not_meet_the_recursion_limit() -> None:

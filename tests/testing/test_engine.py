@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -237,6 +238,21 @@ async def test_a_def_that_really_takes_a_while_does_not_time_out(virtual: Virtua
 
     result = await virtual.execute(thorough)
     assert (result.output, result.duration) == ("done", 0)
+
+
+async def test_a_def_would_time_out_if_its_handler_did_not_say_that_it_is_at_work(
+    virtual: VirtualEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ThreadHandler, "at_work", 0)
+    end = threading.Event()
+
+    @task(timeout=10)
+    def thorough() -> None:
+        end.wait()
+
+    with pytest.raises(TaskFailedError):
+        await virtual.execute(thorough)
+    end.set()
 
 
 async def test_timers_beside_a_def_wait_for_it(virtual: VirtualEngine) -> None:

@@ -10,7 +10,7 @@ from unittest.mock import AsyncMock, Mock, call, create_autospec
 
 import pytest
 
-from graflow import RetryPolicy, SyncTaskContext, Task, TaskContext, TaskError, WorkflowEngine, best_effort, task, workflow
+from graflow import RetryPolicy, SyncTaskContext, TaskContext, TaskError, WorkflowEngine, best_effort, task, workflow
 from graflow.errors import GraphError, RunConflictError, TaskFailedError
 from graflow.handlers import Handler, TaskCall
 from graflow.testing import VirtualEngine, engine
@@ -142,7 +142,7 @@ async def test_a_def_stub_for_an_async_task_takes_the_sync_context(virtual: Virt
 async def test_values_are_converted_to_the_annotations_of_the_stub(virtual: VirtualEngine) -> None:
     @task
     async def bill(order: dict[str, Any]) -> str:
-        return order["id"]
+        return str(order["id"])
 
     def stub(order: Order) -> str:
         return f"{order.id}: {order.total:.2f}"
@@ -266,7 +266,7 @@ async def test_failure_edges_lead_to_stubs_and_from_them(virtual: VirtualEngine)
     def undo(error: TaskError) -> str:
         return f"{error.task_id}: {error.message}"
 
-    stubs: dict[Task[..., Any], Any] = {square: Mock(side_effect=ValueError("no")), total: undo}
+    stubs = {square: Mock(side_effect=ValueError("no")), total: undo}
     assert (await virtual.execute(wf, inputs={"n": 1}, stubs=stubs)).output == "square: no"
 
 

@@ -153,6 +153,15 @@ async def test_a_thread_of_the_loop_has_all_the_time_it_needs(clock: VirtualCloc
     assert clock.monotonic() == began
 
 
+async def test_time_would_jump_over_a_thread_that_was_not_announced(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+    monkeypatch.delattr(asyncio.get_running_loop(), "run_in_executor")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.to_thread(end.wait), 10)
+    end.set()
+    monkeypatch.undo()
+
+
 async def test_a_thread_that_nobody_awaits_any_more_holds_no_time_up(clock: VirtualClock) -> None:
     end = threading.Event()
     with pytest.raises(TimeoutError):

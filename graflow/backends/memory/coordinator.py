@@ -127,7 +127,7 @@ class MemoryCoordinator(MemoryBarriers):
         """Write outcomes, move their runs on, and hand out what the freed slots can take."""
         for delivery, outcome in settled:
             run = _run_of(delivery)
-            if not run.forget(delivery):
+            if run is None or not run.forget(delivery):
                 continue
             spec = delivery.spec
             if outcome is not None and run.state.settle(spec.node, spec.cycle, spec.attempt, outcome):
@@ -140,7 +140,7 @@ class MemoryCoordinator(MemoryBarriers):
         """Hand attempts back unrun, without counting them as tries."""
         for delivery in deliveries:
             run, spec = _run_of(delivery), delivery.spec
-            if not run.forget(delivery):
+            if run is None or not run.forget(delivery):
                 continue
             if run.state.is_running(spec.node, spec.cycle, spec.attempt):
                 self._queue.put(spec)
@@ -227,6 +227,8 @@ class MemoryCoordinator(MemoryBarriers):
     def _give_up_unwinding(self, run: MemoryRun) -> None:
         """A task does not heed its cancellation; whoever waits for the run shall not wait for ever."""
         run.timer = None
+        for delivery in run.live.values():
+            delivery.run = None
         names = ", ".join(sorted({delivery.spec.task_id for delivery in run.live.values()}))
         run_id = run.options.run_id
         logger.warning("run %s is over, but some of its tasks do not heed their cancellation: %s", run_id, names, extra={"run_id": run_id})
@@ -250,11 +252,11 @@ class MemoryCoordinator(MemoryBarriers):
 
     async def view(self, delivery: Delivery, names: Sequence[str]) -> StepView:
         """What the attempt's arguments are found in."""
-        return MemoryStepView(_run_of(delivery), delivery.spec.node)
+        return MemoryStepView(_running(delivery), delivery.spec.node)
 
     async def result_of(self, delivery: Delivery, node_id: str) -> Any:
         """The result of any completed node of the delivery's run."""
-        state = _run_of(delivery).state
+        state = _running(delivery).state
         node = state.find(node_id)
         if node is None:
             known = state.ids[:5]
@@ -269,7 +271,7 @@ class MemoryCoordinator(MemoryBarriers):
     def publish(self, delivery: Delivery, type: str, data: Mapping[str, Any]) -> None:
         """Tell the run's observers something."""
         run, spec = _run_of(delivery), delivery.spec
-        if run.ended_at is None and not delivery.stopped:
+        if run is not None and run.ended_at is None and not delivery.stopped:
             run.log.append((type, spec.task_id, self._clock.now(), spec.attempt, data))
 
     def channel(self, run_id: str) -> MemoryChannel:
@@ -364,8 +366,15 @@ def _let_go_of(record: RunRecord) -> None:
     """Does nothing; being on its way to this keeps a record alive."""
 
 
-def _run_of(delivery: Delivery) -> MemoryRun:
-    run = delivery.run if isinstance(delivery, MemoryDelivery) else None
-    if run is None:
+def _run_of(delivery: Delivery) -> MemoryRun | None:
+    """The run that an attempt belongs to; None when the attempt is over."""
+    if not isinstance(delivery, MemoryDelivery):
         raise GraflowError(f"the delivery of task {delivery.spec.task_id!r} was not made by this coordinator")
+    return delivery.run
+
+
+def _running(delivery: Delivery) -> MemoryRun:
+    run = _run_of(delivery)
+    if run is None:
+        raise GraflowError(f"attempt {delivery.spec.attempt} at task {delivery.spec.task_id!r} is over, and so is what its context could ask for")
     return run

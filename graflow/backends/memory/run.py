@@ -67,7 +67,7 @@ class MemoryRun:
         self.timer: asyncio.TimerHandle | None = None
         self.started_at = clock.monotonic()
         self.ended_at: float | None = None
-        self._dynamic_recipes: dict[int, tuple[Task[..., Any], Recipe]] = {}
+        self._dynamic_recipes: dict[int, tuple[Task[..., Any], tuple[int, ...], Recipe]] = {}
         start = options.start if options.start is not None else plan.start
         self.state = RunState(plan, start=start, on_failure=options.on_failure, max_steps=options.max_steps)
 
@@ -112,8 +112,10 @@ class MemoryRun:
         """The attempt is in nobody's hands any more; False if it was not this delivery's."""
         spec = delivery.spec
         key = (spec.node, spec.cycle, spec.attempt)
-        if self.live.get(key) is not delivery:
+        mine = self.live.get(key)
+        if mine is None or mine is not delivery:
             return False
+        mine.run = None  # what still knows the attempt (a thread, the traceback of an error) shall not keep the run
         del self.live[key]
         return True
 
@@ -144,18 +146,25 @@ class MemoryRun:
                 call = plan_call(self.plan, maker, mapping.task, item=mapping.parameter)
                 recipe = self.plan.recipes[maker] = Recipe.of(mapping.task, call)
             return recipe
-        wanted = self.state.dynamic_tasks[node]
+        wanted, makers = self.state.dynamic_tasks[node], self._makers(node)
         known = self._dynamic_recipes.get(node)
-        if known is None or known[0] is not wanted:
-            known = self._dynamic_recipes[node] = (wanted, self._cook(wanted, maker))
-        return known[1]
+        if known is None or known[0] is not wanted or known[1] != makers:
+            known = self._dynamic_recipes[node] = (wanted, makers, self._cook(wanted, makers))
+        return known[2]
 
-    def _cook(self, wanted: Task[..., Any], maker: int) -> Recipe:
+    def _makers(self, node: int) -> tuple[int, ...]:
+        """The maker of a task, that one's maker and so on, to the node of the plan that they stem from."""
+        makers: list[int] = []
+        while node in self.state.dynamic:
+            node = self.state.dynamic[node]
+            makers.append(node)
+        return tuple(makers)
+
+    def _cook(self, wanted: Task[..., Any], makers: tuple[int, ...]) -> Recipe:
         task = wanted if self.plan.substitute is None else self.plan.substitute(wanted)
-        stem = maker
-        while stem in self.state.dynamic:
-            stem = self.state.dynamic[stem]
-        return Recipe.of(task, plan_call(self.plan, stem, task, maker=(self.state.ids[maker], maker)))
+        # A mapped group, from which its members stem, is nobody's maker.
+        named = {self.state.ids[maker]: maker for maker in makers if maker not in self.state.scopes}
+        return Recipe.of(task, plan_call(self.plan, makers[-1], task, makers=named))
 
     # ---- waiting ----
 

@@ -9,7 +9,7 @@ from graflow.core.calls import MISSING, leads
 from graflow.core.plan import RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from graflow.backends.memory.run import MemoryRun
     from graflow.core.outcome import Iteration, TaskError
@@ -42,19 +42,32 @@ class MemoryStepView:
         return self._run.state.predecessor(self._node)
 
     def leads_here(self, node: int) -> bool:
-        """Whether gotos made in this run lead from ``node`` to here: to this step, or to something that leads here."""
-        plan, jumps = self._run.plan, self._run.state.jumps
+        """Whether gotos made in this run lead from ``node`` to here: to this step or its maker, or to something that leads there."""
+        run, plan, jumps = self._run, self._run.plan, self._run.state.jumps
         if not jumps:
             return False
-        reached = {self._node}
+        reached = set(self._stems(self._node))
         found = True
         while found:
             found = False
             for source, target in jumps:
-                if source not in reached and any(target == here or leads(plan, target, here) or self._holds(target, here) for here in reached):
-                    reached.add(source)
+                if source not in reached and any(self._enters(target, here) for here in reached):
+                    reached.update(self._stems(source))
                     found = True
-        return any(node == source or (source < len(plan.ids) and leads(plan, node, source)) for source in reached - {self._node})
+        went = reached - {self._node} - run.state.scopes.keys()  # groups are passed through, they do not go
+        return node in went or any(source < len(plan.ids) and leads(plan, node, source) for source in reached)
+
+    def _stems(self, node: int) -> Iterator[int]:
+        """A node and what it was made by: the makers of a task made at run time, the group of a member made for an item."""
+        yield node
+        dynamic = self._run.state.dynamic
+        while node in dynamic:
+            node = dynamic[node]
+            yield node
+
+    def _enters(self, target: int, node: int) -> bool:
+        """Whether going to ``target`` is a way to ``node``: they are one, edges lead there, or the one is a group around the other."""
+        return target == node or leads(self._run.plan, target, node) or self._holds(target, node)
 
     def _holds(self, group: int, node: int) -> bool:
         scope_of = self._run.state.scope_of
@@ -76,14 +89,22 @@ class MemoryStepView:
         """The failure that a failure or always edge brought here, the last one if there are several."""
         state, plan, node = self._run.state, self._run.plan, self._node
         while True:
-            if node >= len(plan.ins):
-                return None
-            brought = [edge.source for number in plan.ins[node] if state.edge[number] == FIRE and state.status[(edge := plan.edges[number]).source] == HANDLED]
+            brought = self._failed_before(node)
             if brought:
                 return [state.errors[source] for source in state.errors if source in brought][-1].error
-            if plan.ins[node] or plan.scope[node] == RUN:
+            if node in state.came_from or (node < len(plan.ins) and plan.ins[node]) or state.scope_of[node] == RUN:
                 return None
-            node = plan.scope[node]
+            node = state.scope_of[node]
+
+    def _failed_before(self, node: int) -> set[int]:
+        """The failed nodes whose edges fired for the present visit; those of back edges are undecided again by now."""
+        state, plan = self._run.state, self._run.plan
+        fired = [plan.edges[edge].source for edge in plan.ins[node] if state.edge[edge] == FIRE] if node < len(plan.ins) else []
+        brought = {source for source in fired if state.status[source] == HANDLED}
+        for source in state.came_from.get(node, ()):
+            if source in state.errors and any(plan.edges[edge].target == node for edge in plan.forks.get(source, ())):
+                brought.add(source)
+        return brought
 
     def result_names(self) -> Iterable[str]:
         """Ids of the nodes whose results lead here."""

@@ -1,0 +1,1 @@
+"""The commands: ``graflow run``, ``graflow graph``, ``graflow demo``."""
