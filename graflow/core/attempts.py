@@ -163,9 +163,10 @@ class Attempts(Board, ABC):
             self.iterations[node] = iteration
         elif self.iterations:
             self.iterations.pop(node, None)
-        if node in self.scopes:
+        group = self.scopes.get(node)
+        if group is not None:
             self.note("group_started", node)
-            problem = self.prepare_scope(self.scopes[node])
+            problem = self.prepare_scope(group)
             if problem is not None:
                 self.fail(node, describe(problem, self.ids[node]))
                 return

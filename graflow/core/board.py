@@ -134,7 +134,7 @@ class Board:
         self.edge_agenda: deque[int] = deque()
         self.look_agenda: deque[int] = deque()
         self.visit_agenda: deque[int] = deque()
-        self._drained: list[tuple[tuple[int, int], int]] = []
+        self.drained: list[tuple[tuple[int, int], int]] = []
         self.admissions: deque[ScopeState] = deque()
 
     def _scope_state(self, number: int, group: GroupPlan) -> ScopeState:
@@ -167,7 +167,7 @@ class Board:
     def _count_open(self, scope: ScopeState, node: int, change: int) -> None:
         scope.open += change
         if not scope.open:
-            heappush(self._drained, (scope.order, scope.node))
+            heappush(self.drained, (scope.order, scope.node))
         if scope.branch_open is not None:
             branch = self.branch_of[node]
             scope.branch_open[branch] = scope.branch_open.get(branch, 0) + change
@@ -177,7 +177,7 @@ class Board:
                 loop = self.loops[number]
                 loop.open += change
                 if not loop.open:
-                    heappush(self._drained, (loop.order, number))
+                    heappush(self.drained, (loop.order, number))
 
     def _count_bad(self, scope: ScopeState, node: int, change: int) -> None:
         branch = self.branch_of[node]
@@ -198,7 +198,7 @@ class Board:
             return
         scope.succeeded.add(branch)
         if scope.group is not None and len(scope.succeeded) >= scope.group.policy.n:
-            heappush(self._drained, (scope.order, scope.node))
+            heappush(self.drained, (scope.order, scope.node))
 
     def give_place_back(self, scope: ScopeState, node: int) -> None:
         """A member of a group with a ``limit`` stopped running: the next one that waits may start."""
@@ -208,8 +208,8 @@ class Board:
 
     def pop_drained(self) -> tuple[LoopState | None, ScopeState | None]:
         """The innermost region that has drained and not been closed yet: a loop, a group, or the run; (None, None) if there is none."""
-        while self._drained:
-            (kind, _), number = heappop(self._drained)
+        while self.drained:
+            (kind, _), number = heappop(self.drained)
             if kind == 0:
                 loop = self.loops[number]
                 if not loop.open and not loop.ended and self.is_live(loop.plan.scope):
@@ -223,7 +223,7 @@ class Board:
     def consider(self, scope: ScopeState) -> None:
         """Have a region looked at even though nothing in it changed: it may have been empty from the start."""
         if not scope.open:
-            heappush(self._drained, (scope.order, scope.node))
+            heappush(self.drained, (scope.order, scope.node))
 
     def rule_out(self, edge: int) -> None:
         """Skip an edge whose source lies before ``start=``, whatever its target is (3)."""
@@ -234,7 +234,7 @@ class Board:
         """Likewise for loops that ``start=`` left out as a whole."""
         for number, loop in enumerate(self.loops):
             if not loop.open:
-                heappush(self._drained, (loop.order, number))
+                heappush(self.drained, (loop.order, number))
 
     def is_live(self, scope: int) -> bool:
         """Whether a scope is being visited, and has been entered."""

@@ -56,7 +56,10 @@ class RunState(DirectiveRules):
             return False
         self.outstanding -= 1
         if type(outcome) is Success:
-            self._succeed(node, outcome)
+            if outcome.directives is None:
+                self.complete(node, outcome)
+            else:
+                self.obey(node, outcome, outcome.directives)
         elif type(outcome) is Retry:
             self._retry(node, outcome)
         elif type(outcome) is Suspend:
@@ -110,13 +113,6 @@ class RunState(DirectiveRules):
         return "suspended" if self.suspended and not self.outstanding else "running"
 
     # ---- an attempt has ended ---------------------------------------------------------------------------------------
-
-    def _succeed(self, node: int, outcome: Success) -> None:
-        directives = outcome.directives
-        if directives is None:
-            self.complete(node, outcome)
-        else:
-            self.obey(node, outcome, directives)
 
     def _retry(self, node: int, outcome: Retry) -> None:
         told = {"delay": outcome.delay, "error_type": outcome.error.error_type, "message": outcome.error.message}
@@ -202,11 +198,12 @@ class RunState(DirectiveRules):
                     self.visit(node)
             elif self.admissions:
                 self.admit(self.admissions.popleft())
-            elif not self._close_innermost():
+            elif not self.drained or not self._close_innermost():
                 break
         if self.end is not None:
             self._drop_agenda()
-        self.drop_short_lived()
+        if self.stops:
+            self.drop_short_lived()
 
     def _drop_agenda(self) -> None:
         for agenda in (self.edge_agenda, self.look_agenda, self.visit_agenda, self.admissions):
@@ -239,14 +236,16 @@ class RunState(DirectiveRules):
         """Visit a node: start its first attempt, or enter it when it is a group."""
         if self.end is not None:
             return
-        self._note_origin(node, came_from)
+        if came_from is not None or self.came_from or self.went:
+            self._note_origin(node, came_from)
         if self.steps >= self.step_limit:
             self.finish(End("failed", "steps", node))
             return
-        limit = self._cycle_limit(node)
-        if limit is not None and self.cycle[node] >= limit:
-            self.finish(End("failed", "cycles", node))
-            return
+        if self.plan.max_cycles or self.dynamic_tasks:
+            limit = self._cycle_limit(node)
+            if limit is not None and self.cycle[node] >= limit:
+                self.finish(End("failed", "cycles", node))
+                return
         self.steps += 1
         self.cycle[node] += 1
         self.begin_visit(node, iteration)

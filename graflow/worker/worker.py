@@ -75,13 +75,13 @@ class TaskWorker:
         self.handlers: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), **_checked(handlers or {})}
         self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self._slots = WorkerSlots(self.handlers, concurrency, queues)
-        self._grace = grace
+        self._grace = _checked_grace(grace)
         self._lifespan = lifespan
         self._random = Random(seed)  # noqa: S311 - spreads retries, guards nothing
         self._attempts: AttemptRunner | None = None
         self._counter = Counter()
         self._context: Context = copy_context()
-        self._committer = Committer(self.backend.coordinator, self._slots)
+        self._committer = Committer(self.backend.coordinator, self._slots, self._begin_all)
         self._runners: set[asyncio.Task[None]] = set()
         self._held: dict[int, Delivery] = {}
         self._fetching: asyncio.Task[None] | None = None
@@ -149,6 +149,7 @@ class TaskWorker:
             runner.cancel()
         if self._runners:
             await asyncio.wait(self._runners, timeout=STUBBORN)
+        await self._committer.flush()
         left = list(self._held.values())
         self._held.clear()
         for delivery in left:
@@ -229,6 +230,16 @@ def _checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
     if not isinstance(handlers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"handlers={handlers!r}: give a mapping of names to handlers", setting="handlers")
     for name, handler in handlers.items():
+        if isinstance(handler, type):
+            text = f"handlers[{name!r}] is a class; give an instance of it: {handler.__name__}(...)"
+            raise ConfigurationError(text, setting="handlers")
         if not isinstance(handler, Handler):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"handlers[{name!r}] is a {type(handler).__name__}; give an instance of a Handler subclass", setting="handlers")
+            text = f"handlers[{name!r}] is of type {type(handler).__name__}; give an instance of a subclass of Handler"
+            raise ConfigurationError(text, setting="handlers")
     return handlers
+
+
+def _checked_grace(grace: Any) -> float:
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
+        raise ConfigurationError(f"grace={grace!r}: give the seconds that running tasks are given to end, 0 or more", setting="grace")
+    return float(grace)

@@ -486,7 +486,7 @@ class Idle(Handler):
         ({"queues": "reports"}, "queues", "queues='reports' would mean its single letters; give ['reports']"),
         ({"handlers": [CoroutineHandler()]}, "handlers", None),
         ({"handlers": {"x": CoroutineHandler}}, "handlers", "handlers['x'] is a class; give an instance of it: CoroutineHandler(...)"),
-        ({"handlers": {"x": 5}}, "handlers", "handlers['x'] is a int; give an instance of a Handler subclass"),
+        ({"handlers": {"x": 5}}, "handlers", "handlers['x'] is of type int; give an instance of a subclass of Handler"),
         (
             {"handlers": {"idle": Idle()}},
             "handlers['idle'].concurrency",
