@@ -93,7 +93,7 @@ class GroupRules(Rounds):
         if count < 0:
             got = type(self.results[mapping.source]).__name__
             return ArgumentTypeError(
-                f"group {group!r} maps over the result of {source!r}, which is a {got}; return a list or tuple from {source!r} "
+                f"group {group!r} maps over the result of {source!r}, which is of type {got}; return a list or tuple from {source!r} "
                 f"(a set has no order that two processes agree on)",
                 task_id=group, parameter=parameter, expected="a list or tuple", got=got,
             )  # fmt: skip

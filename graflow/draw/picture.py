@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graflow.core.edge import Condition
-    from graflow.core.graph import GraphNode
     from graflow.core.node import ParallelGroup
 
 LONGEST_TITLE = 48
@@ -32,7 +31,10 @@ class Box(msgspec.Struct, frozen=True):
         kind: a ``map`` is a group whose members are made at run time; it is drawn as one node.
         parent: the group that it stands in, None at the top level.
         members: ids of what stands in a group.
-        note: a group's policy and limit, where they were set.
+        policy: a group's policy, where it was set.
+        limit: how many of a group's members may run at once, where that was set.
+        instances_of: for a map, the id of the task that its members are instances of.
+        items_of: for a map, the id of the node whose result is the list of items.
         is_start: a run begins here.
         is_output: its result is (part of) the run's output.
     """
@@ -42,9 +44,17 @@ class Box(msgspec.Struct, frozen=True):
     kind: Literal["task", "group", "map"]
     parent: str | None
     members: tuple[str, ...] = ()
-    note: str = ""
+    policy: str | None = None
+    limit: int | None = None
+    instances_of: str | None = None
+    items_of: str | None = None
     is_start: bool = False
     is_output: bool = False
+
+    @property
+    def note(self) -> str:
+        """What there is to say of a group."""
+        return ", ".join(filter(None, (self.policy, f"limit {self.limit}" if self.limit is not None else None)))
 
     @property
     def text(self) -> str:
@@ -96,11 +106,7 @@ def picture_of(graph: TaskGraph | Workflow[Any] | Node[Any], *, start: str | Non
     """
     if isinstance(graph, Workflow):
         start, output = start or graph.start, output or graph.output
-        graph = graph.graph
-    elif isinstance(graph, Node):
-        drawn = TaskGraph(graph.id)
-        drawn.add(graph)
-        graph = drawn
+    graph = graph_of(graph)
     for given in (start, output):
         if given is not None and given not in graph.nodes:
             raise unknown_error(given, graph.name, graph.nodes)
@@ -118,31 +124,47 @@ def picture_of(graph: TaskGraph | Workflow[Any] | Node[Any], *, start: str | Non
     return Picture(graph.name, boxes, arrows)
 
 
+def graph_of(graph: TaskGraph | Workflow[Any] | Node[Any]) -> TaskGraph:
+    """What is drawn as a ``TaskGraph``, whatever it is given as.
+
+    Raises:
+        GraphError: what was drawn makes no graph; the subclass says why.
+    """
+    if isinstance(graph, Workflow):
+        return graph.graph
+    if isinstance(graph, TaskGraph):
+        return graph
+    drawn = TaskGraph(graph.id)
+    drawn.add(graph)
+    return drawn
+
+
 def _box(graph: TaskGraph, node_id: str, *, is_start: bool, is_output: bool) -> Box:
-    node = graph.nodes[node_id]
-    parent, members = graph.scope_of(node_id), graph.members(node_id)
-    label, note = _label(node), ""
-    kind: Literal["task", "group", "map"] = "task"
-    if is_group(node):
-        kind = "group" if node.mapped is None else "map"
-        note = _note(node)
-    return Box(node_id, label, kind, parent, members, note, is_start, is_output)
-
-
-def _label(node: GraphNode) -> str:
+    node, parent = graph.nodes[node_id], graph.scope_of(node_id)
     if not is_group(node):
-        return node.id
+        return Box(node_id, node_id, "task", parent, is_start=is_start, is_output=is_output)
+    return Box(
+        node_id,
+        _label(node),
+        "group" if node.mapped is None else "map",
+        parent,
+        members=graph.members(node_id),
+        policy=str(node.policy) if node.has_policy else None,
+        limit=node.limit,
+        instances_of=node.mapped.task.id if node.mapped is not None else None,
+        items_of=node.mapped.source_id if node.mapped is not None else None,
+        is_start=is_start,
+        is_output=is_output,
+    )
+
+
+def _label(node: ParallelGroup[Any]) -> str:
     if node.mapped is not None:
         members = f"{node.mapped.task.id}[*]"
         return members if node.mapped.task.id == node.id else f"{node.id}: {members}"
     if node.named or len(node.id) <= LONGEST_TITLE:
         return node.id
     return f"{node.id[: LONGEST_TITLE - 1]}… ({len(node.branches)} branches)"
-
-
-def _note(group: ParallelGroup[Any]) -> str:
-    limit = f"limit {group.limit}" if group.limit is not None else ""
-    return ", ".join(filter(None, (str(group.policy) if group.has_policy else "", limit)))
 
 
 def _arrows(graph: TaskGraph) -> tuple[Arrow, ...]:

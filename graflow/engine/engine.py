@@ -180,6 +180,8 @@ class WorkflowEngine:
             RunConflictError: a run of that id exists with another graph or other inputs, or at all with ``if_exists="error"``.
         """
         self._check_open()
+        if stubs is not None and not isinstance(stubs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"stubs={stubs!r}: give a mapping of tasks to the functions to run instead", setting="stubs")
         plan = with_stubs(_plan(graph, start), stubs)
         self._check_handlers(plan)
         options = _options(inputs, run_id, timeout, max_steps, on_failure, if_exists)
@@ -223,7 +225,17 @@ def _plan(graph: Node[Any] | Workflow[Any] | TaskGraph, start: Node[Any] | str |
         drawn = TaskGraph(graph.id)
         drawn.add(graph)
         return compile_plan(drawn, start=start_id)
-    raise GraphError(f"cannot run a {type(graph).__name__}; give a workflow, a TaskGraph, a task (decorated with @task), a chain or a group")
+    raise GraphError(f"cannot run {_named(graph)}; give a workflow, a TaskGraph, a task (made by @task), a chain or a group")
+
+
+def _named(other: Any) -> str:
+    if asyncio.iscoroutine(other):
+        other.close()  # it will never be awaited, and the warning about that would hide the real mistake
+        return f"the coroutine {other.__name__}(...), which would be {other.__name__} without parentheses"
+    if callable(other) and not isinstance(other, type):
+        return f"the plain function {getattr(other, '__name__', repr(other))}"
+    text = repr(other)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} of type {type(other).__name__}"
 
 
 def _options(

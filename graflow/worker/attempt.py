@@ -74,7 +74,7 @@ class AttemptRunner:
                 plan = delivery.call
                 arguments = plan.fixed if plan.needs_nothing and not delivery.iterated else await self._arguments(delivery)
                 if self._seals:  # nobody else may see what the task does to its arguments
-                    arguments = {name: self._backend.seal(value, name=f"argument {name}") for name, value in arguments.items()}
+                    arguments = {name: self._backend.seal(value, name=f"argument {delivery.spec.task_id}.{name}") for name, value in arguments.items()}
                 call = TaskCall(delivery, arguments, self)
                 if plan.context is not None:
                     call.arguments = {plan.context: call.context, **arguments}
@@ -97,7 +97,13 @@ class AttemptRunner:
         if delivery.stopped:
             return None
         # A cancellation is a failure by now: the task cancelled itself, or awaited something that somebody else cancelled.
-        return await self._judge(delivery, call, value, error, self._monotonic() - began)
+        outcome = self._judge(delivery, call, value, error)
+        seconds = self._monotonic() - began
+        self._count(outcome, seconds)
+        if self._hooked and call is not None and delivery.spec.handler in self._hooked:
+            error = outcome.exception if error is None and type(outcome) is Failure else error
+            await self._call_hooks(self._handlers[delivery.spec.handler], call, error, seconds)
+        return outcome
 
     async def _arguments(self, delivery: Delivery) -> dict[str, Any]:
         view = await self._backend.coordinator.view(delivery, delivery.call.names)
@@ -125,21 +131,14 @@ class AttemptRunner:
 
     # ---- outcomes ----
 
-    async def _judge(self, delivery: Delivery, call: TaskCall | None, value: Any, error: BaseException | None, seconds: float) -> Outcome:
+    def _judge(self, delivery: Delivery, call: TaskCall | None, value: Any, error: BaseException | None) -> Outcome:
+        if error is not None:
+            return self._failed(delivery, error)
         context = call.given_context if call is not None else None
         directives = context.requested if context is not None else None
-        outcome: Outcome
-        if error is not None:
-            outcome = self._failed(delivery, error)
-        elif directives is None and not self._seals and not delivery.feeds_map:
-            outcome = Success(value)
-        else:
-            outcome = self._sealed(delivery, value, directives)
-            error = outcome.exception if type(outcome) is Failure else None
-        self._count(outcome, seconds)
-        if self._hooked and call is not None and delivery.spec.handler in self._hooked:
-            await self._call_hooks(self._handlers[delivery.spec.handler], call, error, seconds)
-        return outcome
+        if directives is None and not self._seals and not delivery.feeds_map:
+            return Success(value)
+        return self._sealed(delivery, value, directives)
 
     def _count(self, outcome: Outcome, seconds: float) -> None:
         if type(outcome) is Success:
@@ -174,7 +173,7 @@ class AttemptRunner:
         """A task for a handler that nobody has would wait for ever, and one with arguments that cannot travel would get nowhere."""
         for request in requests:
             for name, value in request.task.bound.items():
-                self._backend.seal(value, name=f"argument {name} of {request.task.id}")
+                self._backend.seal(value, name=f"bound argument {request.task.id}.{name}")
             if self._backend.local and request.task.handler_kind not in self._handlers:
                 raise unknown_handler(request.task.id, request.task.handler_kind, self._handlers)
 

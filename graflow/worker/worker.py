@@ -86,6 +86,7 @@ class TaskWorker:
         self._held: dict[int, Delivery] = {}
         self._fetching: asyncio.Task[None] | None = None
         self._stack: AsyncExitStack | None = None
+        self._comparing = UserCode()
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
 
@@ -216,7 +217,7 @@ class TaskWorker:
 
     def _is_marked(self) -> bool:
         """Whether a task has set context variables in the asyncio task that ran it: the next one shall not see them."""
-        with UserCode():  # values that were replaced are compared, by code of their own
+        with self._comparing:  # values that were replaced are compared, by code of their own
             return copy_context() != self._context
         return True
 
@@ -230,6 +231,8 @@ def _checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
     if not isinstance(handlers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"handlers={handlers!r}: give a mapping of names to handlers", setting="handlers")
     for name, handler in handlers.items():
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"handlers={{{name!r}: ...}}: the name of a handler is a text that is not empty", setting="handlers")
         if isinstance(handler, type):
             text = f"handlers[{name!r}] is a class; give an instance of it: {handler.__name__}(...)"
             raise ConfigurationError(text, setting="handlers")

@@ -92,7 +92,7 @@ async def test_every_eighth_goes_to_one_of_the_lower_priorities_in_turn(queue: T
     for priority in ("low", "normal", "high"):
         for n in range(3):
             await queue.enqueue(spec(f"{priority} {n}", priority=priority))
-    for n in range(60):
+    for _ in range(60):
         await queue.enqueue(spec("critical", priority="critical"))
     order = [(await taken(queue, 1))[0] for _ in range(48)]
     assert [name for place, name in enumerate(order, 1) if place % 8] == ["critical"] * 42

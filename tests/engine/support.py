@@ -22,8 +22,8 @@ async def turns(count: int = 20) -> None:
 
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop go round until something that happens in another thread has happened."""
-    while not condition():
-        await asyncio.sleep(0)  # noqa: ASYNC110 - nobody in that thread would set an event
+    while not condition():  # noqa: ASYNC110 - nobody in that thread would set an event
+        await asyncio.sleep(0)
 
 
 class Meter:

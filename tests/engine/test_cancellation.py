@@ -9,7 +9,7 @@ import pytest
 
 from graflow import RunStatus, WorkflowEngine, task, testing
 from graflow.errors import WorkflowCancelledError
-from tests.engine.support import Gate, nothing_left, until, turns
+from tests.engine.support import Gate, nothing_left, turns, until
 
 # ---- from outside --------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ async def test_a_def_that_gives_a_coroutine_has_failed_and_is_told_why() -> None
         return inner()
 
     async with WorkflowEngine() as engine:
-        with pytest.raises(TaskFailedError, match="'forgetful' is a def that returned a coroutine, .*; declare it async def"):
+        with pytest.raises(TaskFailedError, match=r"'forgetful' is a def that returned a coroutine, .*; declare it async def"):
             await engine.execute(forgetful)
 
 
@@ -283,7 +283,7 @@ async def test_what_a_handler_raises_is_the_failure_of_the_task() -> None:
     def anything() -> None: ...
 
     async with WorkflowEngine(handlers={"broken": Broken()}) as engine:
-        with pytest.raises(TaskFailedError, match="'anything' failed .*: ConnectionError: no daemon"):
+        with pytest.raises(TaskFailedError, match=r"'anything' failed .*: ConnectionError: no daemon"):
             await engine.execute(anything)
 
 
@@ -323,7 +323,9 @@ async def test_a_task_made_at_run_time_for_a_handler_that_nobody_has_fails_its_m
         ctx.next_task(costly)
 
     async with WorkflowEngine() as engine:
-        with pytest.raises(TaskFailedError, match="task 'costly' asks for the handler 'gpu', but there are only 'coroutine', 'thread'") as caught:
+        with pytest.raises(
+            TaskFailedError, match="task 'costly' asks for the handler 'gpu', but there are only 'coroutine', 'thread'"
+        ) as caught:
             await engine.execute(maker)
         assert isinstance(caught.value.__cause__, ConfigurationError)
 

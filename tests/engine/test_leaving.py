@@ -165,8 +165,7 @@ async def test_delayed_retries_do_not_keep_the_engine_from_closing() -> None:
     async def failing() -> None:
         raise ValueError
 
-    async with nothing_left():
-        async with WorkflowEngine() as engine:
-            await engine.submit(failing)
-            await turns()
-            assert (await engine.backend.queue.metrics()).delayed == 1
+    async with nothing_left(), WorkflowEngine() as engine:
+        await engine.submit(failing)
+        await turns()
+        assert (await engine.backend.queue.metrics()).delayed == 1

@@ -183,5 +183,6 @@ async def test_it_must_be_a_context_manager() -> None:
     with pytest.raises(ConfigurationError) as caught:
         await engine.__aenter__()
     assert str(caught.value) == (
-        "lifespan= gives an object of type async_generator, which is no async context manager; decorate the function with @contextlib.asynccontextmanager"
+        "lifespan= gives an object of type async_generator, which is no async context manager; decorate the function with "
+        "@contextlib.asynccontextmanager"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -22,7 +23,7 @@ class Times:
 
     @property
     def gaps(self) -> list[float]:
-        return [later - earlier for earlier, later in zip(self._at, self._at[1:], strict=False)]
+        return [later - earlier for earlier, later in pairwise(self._at)]
 
     def __len__(self) -> int:
         return len(self._at)

@@ -301,7 +301,7 @@ async def test_attaching_finds_a_run_in_progress_and_after_its_end() -> None:
         del handle
         later = await engine.attach("r")
         assert (await later.result()).output == "done"
-        assert [event.type for event in await collected(later)][0] == "run_started"
+        assert (await collected(later))[0].type == "run_started"
 
 
 async def test_attaching_to_a_run_that_nobody_knows_says_so() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -98,7 +99,7 @@ async def test_a_timeout_error_of_the_tasks_own_stays_what_it_is() -> None:
             await asyncio.sleep(10)
 
     async with testing.engine() as engine:
-        with pytest.raises(TaskFailedError, match="'own' failed .*: TimeoutError") as caught:
+        with pytest.raises(TaskFailedError, match=r"'own' failed .*: TimeoutError") as caught:
             await engine.execute(own)
         assert type(caught.value.__cause__) is TimeoutError
 
@@ -115,7 +116,7 @@ async def test_a_timeout_is_per_attempt_and_is_retried() -> None:
         with pytest.raises(TaskFailedError) as caught:
             await engine.execute(slow)
     assert caught.value.attempt == 3
-    assert [later - earlier for earlier, later in zip(seen, seen[1:], strict=False)] == [15, 20]
+    assert [later - earlier for earlier, later in pairwise(seen)] == [15, 20]
 
 
 async def test_a_thread_that_takes_too_long_is_told_abandoned_and_counted_until_it_returns() -> None:
@@ -132,7 +133,7 @@ async def test_a_thread_that_takes_too_long_is_told_abandoned_and_counted_until_
     async with WorkflowEngine() as engine:
         worker = engine.worker
         assert worker is not None
-        with pytest.raises(TaskFailedError, match="ran longer than its timeout of 0.02 s"):
+        with pytest.raises(TaskFailedError, match=r"ran longer than its timeout of 0.02 s"):
             await engine.execute(stuck)
         await until(told.is_set)
         assert worker.metrics().abandoned_threads == 1

@@ -427,6 +427,15 @@ async def test_in_each_round_of_a_loop_it_is_whoever_led_into_that_round(engine:
     assert log == ["begin", "agent sees begin", "tool", "agent sees tool"]
 
 
+async def test_of_two_that_led_into_a_round_neither_is_the_only_one(engine: WorkflowEngine, steps: Steps) -> None:
+    """Rule 30: two back edges fired, so the header of the second round has no only predecessor."""
+    begin, left, right = steps("begin left right")
+    with workflow("w") as wf:
+        begin >> show >> left >> show
+        show >> right >> show
+    assert (await missing(engine, wf)).task_id == "show"
+
+
 async def test_for_the_first_task_of_a_branch_it_is_that_of_the_group(engine: WorkflowEngine, steps: Steps) -> None:
     """Rule 30: however deep the groups are nested."""
     (begin,) = steps("begin")
@@ -448,6 +457,21 @@ async def test_after_a_goto_it_is_the_task_that_went(engine: WorkflowEngine, ste
     with workflow("w") as wf:
         begin >> show >> between >> back
     assert (await engine.execute(wf))[show] == "shows back"
+
+
+async def test_after_a_goto_out_of_a_group_it_is_the_member_that_went(engine: WorkflowEngine, steps: Steps) -> None:
+    """Rule 30: the group carries the goto out, and the member has something to say."""
+    other, usual = steps("other usual")
+
+    @task
+    async def member(ctx: TaskContext) -> str:
+        ctx.goto("rooms")
+        return "member"
+
+    with workflow("w") as wf:
+        (member | other) >> usual
+        parallel(show, show.clone("other room"), name="rooms")
+    assert (await engine.execute(wf, start="member|other"))["rooms"] == ["shows member", "shows member"]
 
 
 async def test_for_a_new_task_it_is_its_maker(engine: WorkflowEngine, steps: Steps) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from graflow import RetryPolicy, RunStatus, TaskContext, WorkflowEngine, best_effort, parallel, task, workflow
 from graflow.core.suspension import SuspendStep
-from graflow.errors import ParallelGroupError, TaskFailedError, UnknownTaskError
+from graflow.errors import TaskFailedError, UnknownTaskError
 from tests.fundamentals.conftest import Steps
 
 # ---- rule 11: along an edge, or to what is still to come -----------------------------------------------------------
@@ -305,6 +305,52 @@ async def test_exits_of_a_loop_are_entered_again(engine: WorkflowEngine, steps: 
     assert log == ["agent", "tool", "agent", "report"] * 2
 
 
+async def test_going_back_into_the_midst_of_a_loop(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
+    """Rule 13: the loop is entered again in its midst, goes round, and what follows it waits for its end anew."""
+    (agent,) = steps("agent")
+
+    @task
+    async def tool(ctx: TaskContext) -> None:
+        log.append("tool")
+        if ctx.cycle in (1, 3):
+            ctx.end_loop()
+
+    @task
+    async def report(ctx: TaskContext) -> None:
+        log.append("report")
+        if ctx.cycle == 1:
+            ctx.goto(tool)
+
+    with workflow("one more time") as wf:
+        agent >> tool >> agent
+        tool >> report
+    await engine.execute(wf)
+    assert log == ["agent", "tool", "report", "tool", "agent", "tool", "report"]
+
+
+async def test_what_was_asked_for_is_undone_with_the_visit(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
+    """Rule 13: like an edge, a goto that waits for its group belongs to its visit: the second visit does not ask again."""
+    first, target = steps("first target")
+    asked = asyncio.Event()
+
+    @task
+    async def leaves(ctx: TaskContext) -> None:
+        log.append("leaves")
+        if ctx.cycle == 1:
+            ctx.goto(target)
+            asked.set()
+
+    @task
+    async def back(ctx: TaskContext) -> None:
+        await asked.wait()
+        ctx.goto(first)
+
+    with workflow("w") as wf:
+        wf.add(parallel(first >> leaves, back, name="both"), target)
+    await engine.execute(wf, start="both")
+    assert log == ["first", "leaves", "first", "leaves"]
+
+
 async def test_going_back_to_a_group_runs_all_of_it_again(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
     """Rule 13: a goto may name a group like any other node."""
     a, b = steps("a b")
@@ -369,8 +415,8 @@ async def test_a_goto_climbs_nested_groups_level_by_level(engine: WorkflowEngine
 
 
 async def test_a_failing_group_drops_the_goto(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
-    """Rule 14: if the group fails, the goto is dropped."""
-    usual, target = steps("usual target")
+    """Rule 14: if the group fails, the goto is dropped, and what handles the failure runs instead."""
+    usual, target, handler = steps("usual target handler")
     asked = asyncio.Event()
 
     @task
@@ -385,9 +431,9 @@ async def test_a_failing_group_drops_the_goto(engine: WorkflowEngine, steps: Ste
 
     with workflow("w") as wf:
         parallel(goes, fails, name="both") >> usual >> target
-    with pytest.raises(ParallelGroupError):
-        await engine.execute(wf)
-    assert log == []
+        wf.add_edge("both", handler, on="failure")
+    await engine.execute(wf)
+    assert log == ["handler"]
 
 
 async def test_the_member_that_goes_counts_as_a_success(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:

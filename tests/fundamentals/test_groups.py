@@ -53,13 +53,14 @@ def test_a_task_is_in_one_group_at_most(steps: Steps) -> None:
 
 
 @pytest.mark.parametrize("arrow", ["out of the group", "into the group"])
-def test_no_edge_crosses_the_border_of_a_group(steps: Steps, arrow: str) -> None:
+@pytest.mark.parametrize("drawn", ["before the group", "after the group"])
+def test_no_edge_crosses_the_border_of_a_group(steps: Steps, arrow: str, drawn: str) -> None:
     """Rule 22: an edge between a member and a node outside its group is an error at build that names both."""
     a, b, outside = steps("a b outside")
+    crossing = a >> outside if arrow == "out of the group" else outside >> a
     graph = TaskGraph("w")
-    graph.add(a | b)
     with pytest.raises(GraphError) as refused:
-        graph.add(a >> outside if arrow == "out of the group" else outside >> a)
+        graph.add(*((crossing, a | b) if drawn == "before the group" else (a | b, crossing)))
     assert set(refused.value.ids) == {"a", "outside"}
     assert "'a' is a member of 'a|b'" in str(refused.value)
 
@@ -384,6 +385,20 @@ async def test_a_group_is_skipped_as_a_whole(engine: WorkflowEngine, steps: Step
     assert log == ["elsewhere"]
     assert set(result.results) == {"choose", "elsewhere"}
     assert "a|b" not in result
+
+
+async def test_a_group_that_is_skipped_the_next_time_loses_its_results(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
+    """Rule 25: the members ran in the first round; in the last the group is skipped, and none of them has a result."""
+    a, b = steps("a b")
+
+    @task
+    async def agent(ctx: TaskContext) -> None:
+        if ctx.cycle == 2:
+            ctx.end_loop()
+
+    result = await engine.execute(agent >> (a | b) >> agent)
+    assert sorted(log) == ["a", "b"]
+    assert set(result.results) == {"agent"}
 
 
 async def test_a_group_is_broken_as_a_whole(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:

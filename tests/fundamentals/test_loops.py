@@ -469,12 +469,27 @@ async def test_max_steps_counts_visits_of_tasks_and_groups(engine: WorkflowEngin
     assert sorted(log) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("on_failure", ["fail", "continue"])
+async def test_max_steps_fails_the_run_whatever_is_around(engine: WorkflowEngine, steps: Steps, on_failure: str) -> None:
+    """Rule 10: no policy forgives it, and iterations are visits as well."""
+    (other,) = steps("other")
+
+    @task
+    async def endless(ctx: TaskContext) -> None:
+        ctx.next_iteration()
+
+    with pytest.raises(StepLimitExceededError) as exceeded:
+        await engine.execute(parallel(endless, other, policy=best_effort), max_steps=7, on_failure=on_failure)  # type: ignore[call-overload]
+    assert (exceeded.value.task_id, exceeded.value.limit) == ("endless", 7)
+
+
 async def test_attempts_and_skips_are_no_steps(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
-    """Rule 10: max_steps counts visits, not attempts and not skips."""
+    """Rule 10: max_steps and max_cycles count visits, not attempts and not skips."""
     taken, not_taken = steps("taken not_taken")
 
-    @task(retry=RetryPolicy(3, initial_interval=0))
+    @task(retry=RetryPolicy(3, initial_interval=0), max_cycles=1)
     async def stubborn(ctx: TaskContext) -> None:
+        assert ctx.cycle == 1
         if ctx.attempt < 4:
             raise ValueError("not yet")
         ctx.goto(taken)

@@ -262,21 +262,34 @@ async def test_groups_have_no_timeout() -> None:
     assert result.output == ["after a day", "after a day"]
 
 
-async def test_the_time_of_a_run_ends_it(engine: WorkflowEngine, log: list[str]) -> None:
-    """Rule 33: ``execute(timeout=)`` ends the run with RunTimeoutError; what runs is cancelled."""
+async def test_the_time_of_a_run_ends_it(engine: WorkflowEngine) -> None:
+    """Rule 33: ``execute(timeout=)`` ends the run with RunTimeoutError."""
+
+    @task
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(RunTimeoutError) as timed_out:
+        await engine.execute(hangs, timeout=0.01)
+    assert timed_out.value.timeout == 0.01
+    assert timed_out.value.result.status == RunStatus.FAILED
+
+
+async def test_what_runs_when_the_time_of_a_run_is_up_is_cancelled(log: list[str]) -> None:
+    """Rule 33: and what was completed can be read from the error."""
 
     @task
     async def hangs() -> None:
         try:
-            await asyncio.Event().wait()
+            await asyncio.sleep(3600)
         finally:
             log.append("stopped")
 
-    with pytest.raises(RunTimeoutError) as timed_out:
-        await engine.execute(visit >> hangs, timeout=0.05)
-    assert timed_out.value.timeout == 0.05
-    assert timed_out.value.result.status == RunStatus.FAILED
+    async with testing.engine() as engine:
+        with pytest.raises(RunTimeoutError) as timed_out:
+            await engine.execute(visit >> hangs, timeout=60)
     assert log == ["stopped"]
+    assert dict(timed_out.value.result.results) == {"visit": 1}
 
 
 async def test_the_time_of_a_wait_ends_the_wait_only(engine: WorkflowEngine) -> None:

@@ -37,7 +37,9 @@ asyncio.run(run())
 
 
 async def start(work: str, grace: float) -> asyncio.subprocess.Process:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVE.format(work=work, grace=grace), stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVE.format(work=work, grace=grace), stdout=asyncio.subprocess.PIPE
+    )
     assert process.stdout is not None
     assert {await process.stdout.readline(), await process.stdout.readline()} == {b"ready\n", b"started\n"}
     return process

@@ -96,7 +96,7 @@ class MemoryCoordinator(MemoryBarriers):
         mapped = [group.mapping.task for group in plan.groups if group is not None and group.mapping is not None]
         for task in filter(None, (*plan.tasks, *mapped)):
             for name, value in task.bound.items():
-                self._seal(value, name=f"argument {name} of {task.id}")
+                self._seal(value, name=f"bound argument {task.id}.{name}")
 
     def _may_replace(self, known: RunRecord, plan: Plan, options: RunOptions) -> bool:
         """Whether a run of a known id is to be run again; a RunConflictError where it is neither the same nor may be replaced."""
@@ -151,9 +151,9 @@ class MemoryCoordinator(MemoryBarriers):
     def _collect(self, slots: Slots) -> list[Delivery]:
         found: list[Delivery] = []
         queue, runs = self._queue, self._runs
+        if not queue.has_work():
+            return found
         for handler in slots.handlers:
-            if not queue.has_work():
-                break
             free = slots.free(handler)
             while free > 0 and queue.ready and (spec := queue.take(handler, slots.queues)) is not None:
                 run = runs.get(spec.run_id)
