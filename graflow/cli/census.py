@@ -29,7 +29,7 @@ LEFT_OUT = frozenset({"site-packages", "dist-packages", "__pycache__"})
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 _parser = threading.Lock()
-"""One at a time: CPython 3.11 counts the depth of the tree it builds in one place for all threads, and fails when they get in each other's way."""
+"""One at a time: CPython 3.11 counts the depth of the tree that it builds in one place for all threads, and fails when they interleave."""
 
 
 class Definition(msgspec.Struct, frozen=True):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gc
-import os
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,9 +20,10 @@ from rich.text import Text
 from graflow.cli.census import Census, LongFunction, Measure, census
 from graflow.cli.failures import CommandError, boundary, one_line
 from graflow.cli.output import console, json_text, kept_clean
-from graflow.cli.run import Finished, RunSettings, perform
+from graflow.cli.run import RunSettings, perform
 from graflow.core.result import RunResult
 from graflow.observe.timeline import timeline
+from graflow.wire.messages import RunEvent
 
 SLOTS = 4
 FAILED_LISTED = 20
@@ -43,13 +45,150 @@ def demo(
     with boundary(debug=debug), kept_clean(wanted=as_json) as out:
         root = path if path is not None else Path(sysconfig.get_paths()["stdlib"])
         _check(root, timeline_file)
+        events: list[RunEvent] | None = [] if timeline_file is not None else None
         with _tuned():
-            finished = perform(census, RunSettings({"root": str(root), "limit": limit}, concurrency=concurrency), quiet=quiet)
-        if timeline_file is not None:
-            _write(timeline_file, timeline(finished.events, f"Census of {root}"))
+            finished = perform(
+                census, RunSettings({"root": str(root), "limit": limit}, concurrency=concurrency), quiet=quiet, events=events
+            )
+        if timeline_file is not None and events is not None:
+            _write(timeline_file, timeline(events, f"Census of {root}"))
         if finished.error is not None:
             raise finished.error
+        outcome = _outcome(root, finished.result)
         if as_json:
-            out.write(json_text(_as_object(root, finished), out))
+            out.write(json_text(_as_object(root, outcome), out))
         else:
-            _show(console(), root, finished, timeline_file)
+            _show(console(), root, outcome)
+            if timeline_file is not None:
+                typer.echo(f"\nThe timeline is in {timeline_file}.")
+
+
+def _check(root: Path, timeline_file: Path | None) -> None:
+    if not root.is_dir():
+        raise CommandError(f"--path {root} is no folder; give one with Python files in it")
+    if timeline_file is None:
+        return
+    if timeline_file.suffix != ".svg":
+        raise CommandError(f"--timeline {timeline_file}: timelines are drawn as SVG only; give a name that ends with .svg")
+    if not timeline_file.parent.is_dir():
+        raise CommandError(f"--timeline {timeline_file}: there is no folder {timeline_file.parent}")
+
+
+@contextmanager
+def _tuned() -> Generator[None]:
+    """Settings of the process that suit the job: old code warns when it is parsed, and syntax trees are many small objects without cycles,
+    which the garbage collector would otherwise look at again and again (a third of the time)."""
+    before = gc.get_threshold()
+    gc.set_threshold(500_000)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        raise CommandError(f"--timeline {file} cannot be written: {error.strerror}") from error
+
+
+# ---- what came of it ------------------------------------------------------------------------------------------------
+
+
+class _Outcome(msgspec.Struct, frozen=True):
+    files: int
+    census: Census
+    unreadable: dict[str, str]
+    """why, by path"""
+    seconds: float
+
+
+def _outcome(root: Path, result: RunResult[Any]) -> _Outcome:
+    files: list[str] = result["discover"]
+    if not files:
+        raise CommandError(f"there is no Python file in {root} or below; give another --path")
+    unreadable: dict[str, str] = {}
+    for number, name in enumerate(files):
+        error = result.errors.get(f"parse[{number}]")
+        if error is not None:
+            unreadable[name] = _reason(error.__cause__ or error)
+    found: Census = result.output
+    return _Outcome(len(files), found, unreadable, result.duration)
+
+
+def _reason(error: BaseException) -> str:
+    where = f" (line {error.lineno})" if isinstance(error, SyntaxError) and error.lineno else ""
+    return f"{type(error).__name__}: {one_line(error.msg if isinstance(error, SyntaxError) else error)}{where}"
+
+
+def _as_object(root: Path, outcome: _Outcome) -> dict[str, Any]:
+    return {
+        "root": str(root),
+        "files": outcome.files,
+        "duration": outcome.seconds,
+        "census": outcome.census,
+        "unreadable": outcome.unreadable,
+    }
+
+
+def _show(out: Console, root: Path, outcome: _Outcome) -> None:
+    found, totals = outcome.census, outcome.census.totals
+    pace = outcome.files / outcome.seconds if outcome.seconds else 0.0
+    out.print(Text(f"{outcome.files:,} files below {root}, in {outcome.seconds:.1f} s ({pace:,.0f} a second)", "bold"), soft_wrap=True)
+    functions = f"{totals.functions:,} functions, {totals.async_functions:,} async functions, {totals.classes:,} classes"
+    out.print(f"{totals.lines:,} lines, {totals.code:,} of them code: {functions}", soft_wrap=True)
+    out.print()
+    out.print(_largest(found.largest))
+    out.print()
+    out.print(_longest(found.longest))
+    out.print()
+    out.print(_imported(found.imported, totals.files))
+    _show_odd(out, outcome)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=bool(number))
+    return table
+
+
+def _largest(modules: list[Measure]) -> Table:
+    table = _table("Largest files", "file", "lines", "code", "functions", "classes")
+    for each in modules:
+        table.add_row(
+            Text(each.path), f"{each.lines:,}", f"{each.code:,}", f"{each.functions + each.async_functions:,}", f"{each.classes:,}"
+        )
+    return table
+
+
+def _longest(functions: list[LongFunction]) -> Table:
+    table = _table("Longest functions", "function", "lines")
+    for each in functions:
+        table.add_row(Text(f"{each.path}: {each.name}"), f"{each.lines:,}")
+    return table
+
+
+def _imported(packages: list[tuple[str, int]], files: int) -> Table:
+    table = _table("Most imported", "package", "files", "share")
+    for name, count in packages:
+        table.add_row(Text(name), f"{count:,}", f"{count / files:.0%}")
+    return table
+
+
+def _show_odd(out: Console, outcome: _Outcome) -> None:
+    """What is not UTF-8, and what failed."""
+    encodings = outcome.census.encodings
+    if encodings:
+        out.print(Text(f"\n{len(encodings)} in another encoding than UTF-8", "bold"))
+        for name, encoding in encodings.items():
+            out.print(Text(f"  {one_line(name)}: {encoding}"))
+    if outcome.unreadable:
+        out.print(Text(f"\n{len(outcome.unreadable)} cannot be parsed: their tasks failed, and the others went on", "bold"))
+        for name, why in list(outcome.unreadable.items())[:FAILED_LISTED]:
+            out.print(Text(f"  {one_line(name)}: {why}"), soft_wrap=True)
+        if len(outcome.unreadable) > FAILED_LISTED:
+            out.print(f"  and {len(outcome.unreadable) - FAILED_LISTED:,} more")

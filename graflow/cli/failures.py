@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -21,6 +21,8 @@ SUSPENDED: Final = 3
 """the run waits for an answer from outside"""
 INTERRUPTED: Final = 130
 """Ctrl-C; 128 and the number of the signal, as shells have it"""
+TERMINATED: Final = 143
+"""SIGTERM; likewise"""
 
 OF_THE_CALLER: Final = (GraphError, ConfigurationError, SerializationError, RunConflictError)
 """errors that whoever typed the command can do something about before anything has run"""
@@ -50,7 +52,7 @@ def complain(message: object) -> None:
 
 
 @contextmanager
-def boundary(*, debug: bool) -> Iterator[None]:
+def boundary(*, debug: bool) -> Generator[None]:
     """Where the errors of a command end: inside, raise whatever says best what is wrong.
 
     Raises:

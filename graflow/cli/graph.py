@@ -58,7 +58,14 @@ def as_object(picture: Picture) -> dict[str, Any]:
         "nodes": [{"id": box.id, "kind": box.kind, "group": box.parent, "start": box.is_start, "output": box.is_output} for box in boxes],
         "edges": [{"source": arrow.source, "target": arrow.target, "on": arrow.on, "back": arrow.is_back} for arrow in picture.arrows],
         "groups": [
-            {"id": box.id, "members": box.members, "policy": box.policy, "limit": box.limit, "task": box.instances_of, "items": box.items_of}
+            {
+                "id": box.id,
+                "members": box.members,
+                "policy": box.policy,
+                "limit": box.limit,
+                "task": box.instances_of,
+                "items": box.items_of,
+            }
             for box in boxes
             if box.kind != "task"
         ],

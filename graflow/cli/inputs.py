@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from graflow.cli.failures import CommandError, one_line
 
@@ -25,7 +25,7 @@ def read_inputs(pairs: list[str], file: Path | None) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise CommandError(f"--input {pair!r} is no NAME=VALUE; write --input limit=10, or --input 'names=[\"a\", \"b\"]'")
+            raise CommandError(f'--input {pair!r} is no NAME=VALUE; write --input limit=10, or --input \'names=["a", "b"]\'')
         if name in given:
             raise CommandError(f"--input {name} is given twice; for several values give a list: --input '{name}=[1, 2]'")
         given.add(name)
@@ -49,5 +49,4 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise CommandError(f"--inputs {file} is no JSON: {one_line(error)}") from error
     if not isinstance(value, dict):
         raise CommandError(f'--inputs {file} holds a {type(value).__name__}; it should hold an object, such as {{"limit": 10}}')
-    found: dict[str, Any] = value
-    return found
+    return cast("dict[str, Any]", value)

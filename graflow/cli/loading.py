@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import traceback
 from pathlib import Path
@@ -18,6 +19,7 @@ from graflow.core.workflow import Workflow
 
 Runnable = Workflow[Any] | TaskGraph | Node[Any]
 
+MISSING: Final = object()
 KINDS: Final[tuple[tuple[type[Any], str], ...]] = (
     (Workflow, "a workflow"), (TaskGraph, "a graph"), (Task, "a task"), (Chain, "a chain"), (Node, "a group"),
 )  # fmt: skip
@@ -126,9 +128,9 @@ def _line_of(error: Exception, path: Path | None) -> str:
     """The file and line of the user's own that led to the error: the last one in the file that was given, if it has any part in it."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{Path(error.filename).name}, line {error.lineno}: "
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    own = [frame for frame in frames if path is not None and Path(frame.filename).resolve() == path]
-    frames = own or [frame for frame in frames if Path(frame.filename).resolve() != Path(__file__).resolve() and frame.filename != importlib.__file__]
+    ours = ("<frozen", __file__, importlib.__file__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    frames = [frame for frame in frames if path is not None and Path(frame.filename).resolve() == path] or frames
     return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: " if frames else ""
 
 
@@ -139,7 +141,7 @@ def _kind_of(value: object) -> str | None:
     return next((words for kind, words in KINDS if isinstance(value, kind)), None)
 
 
-def _candidates(module: ModuleType, kind: type[Any] | tuple[type[Any], ...]) -> dict[str, Any]:
+def _candidates(module: ModuleType, kind: type[Any]) -> dict[str, Any]:
     """What the module holds of a kind by name; each once, though it may have several names."""
     found: dict[int, tuple[str, Any]] = {}
     for name, value in vars(module).items():
@@ -149,30 +151,31 @@ def _candidates(module: ModuleType, kind: type[Any] | tuple[type[Any], ...]) -> 
 
 
 def _named(module: ModuleType, place: str, name: str) -> Runnable:
-    missing = object()
     value: Any = module
     for part in name.split("."):
-        value = getattr(value, part, missing)
-    if value is missing:
-        workflows = _candidates(module, Workflow)
-        named = [each for each in workflows.values() if each.name == name]
-        if len(named) == 1:
-            return named[0]
-        known = list(_candidates(module, (Workflow, TaskGraph, Node)))
+        value = getattr(value, part, MISSING)
+    if _kind_of(value) is None:
+        named = [each for each in _candidates(module, Workflow).values() if each.name == name]
+        value = named[0] if len(named) == 1 else value
+    if value is MISSING:
+        known = [each for kind in (Workflow, TaskGraph, Node) for each in _candidates(module, kind)]
         raise CommandError(f"{place} has no {name!r}; {close_matches(name, known)}it has {listed(known) or 'nothing that can be run'}")
-    if not isinstance(value, Workflow | TaskGraph | Node):
+    if _kind_of(value) is None:
         hint = "; declare it with @task" if callable(value) else ""
         raise CommandError(f"{place}:{name} is a {type(value).__name__}, which cannot be run{hint}")
-    return value
+    runnable: Runnable = value
+    return runnable
 
 
 def _only(module: ModuleType, place: str) -> Runnable:
     for kind in (Workflow, TaskGraph):
         found = _candidates(module, kind)
         if len(found) == 1:
-            return next(iter(found.values()))
+            (only,) = found.values()
+            runnable: Runnable = only
+            return runnable
         if found:
-            raise CommandError(f"{place} has {len(found)} of them, so say which to run: {_listed(place, found)}")
+            raise CommandError(f"{place} has several, so say which: {_listed(place, found)}")
     found = _candidates(module, Node)
     if found:
         raise CommandError(f"{place} has no workflow, but there is something else to run: {_listed(place, found)}")

@@ -6,24 +6,25 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping, Sized
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.pretty import Pretty
 from rich.table import Table
 from rich.text import Text
 
 from graflow.cli.failures import one_line
-from graflow.cli.plain import to_plain
+from graflow.cli.plain import shown, to_plain
 from graflow.cli.progress import SIGNS
 from graflow.cli.tracking import Entry, Tracking
 from graflow.core.result import RunResult
-from graflow.errors import RunError, TaskFailedError
+from graflow.errors import ParallelGroupError, RunError, TaskFailedError
 
-LONGEST: Final = 60
-"""characters of a result in the table"""
+TIME: Final = 9
+"""columns that a task's seconds take"""
 FAILURES_SHOWN: Final = 10
 """failed members of mapped groups that the table lists"""
 
@@ -34,7 +35,7 @@ def console() -> Console:
 
 
 @contextmanager
-def kept_clean(*, wanted: bool) -> Iterator[TextIO]:
+def kept_clean(*, wanted: bool) -> Generator[TextIO]:
     """Keep standard output for what is written to the file that this yields; all else that is printed meanwhile goes to standard error.
 
     Where standard output is a real file, so does what child processes print.
@@ -90,7 +91,8 @@ def run_as_json(result: RunResult[Any], error: RunError | None, *, debug: bool) 
 def _error_as_json(error: Exception, *, debug: bool) -> dict[str, Any]:
     if not isinstance(error, TaskFailedError):
         return {"type": type(error).__name__, "message": str(error)}
-    told: dict[str, Any] = {"type": error.error_type, "message": str(error.__cause__ or error), "task_id": error.task_id, "attempt": error.attempt}
+    own = error if isinstance(error, ParallelGroupError) else error.__cause__ or error
+    told = {"type": error.error_type, "message": str(own), "task_id": error.task_id, "attempt": error.attempt}
     return {**told, "traceback": error.remote_traceback} if debug else told
 
 
@@ -99,21 +101,22 @@ def _error_as_json(error: Exception, *, debug: bool) -> dict[str, Any]:
 
 def show_run(out: Console, result: RunResult[Any], tracking: Tracking, *, succeeded: bool) -> None:
     """The tasks of a run, and its output."""
+    entries = tracking.entries.values()
+    labels = [f"{'  ' * entry.depth}{one_line(entry.label)}{f' x{entry.visits}' if entry.visits > 1 else ''}" for entry in entries]
+    left = min(max(map(cell_len, [*labels, "task"])), out.width // 2)
+    right = max(out.width - left - TIME - 7, 10)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
-    table.add_column("task", overflow="fold")
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("result", overflow="ellipsis", no_wrap=True)
-    for entry in tracking.entries.values():
+    table.add_column("", no_wrap=True)
+    table.add_column("task", no_wrap=True, overflow="ellipsis", max_width=left)
+    table.add_column("time", no_wrap=True, justify="right", width=TIME)
+    table.add_column("result", no_wrap=True)
+    for entry, label in zip(entries, labels, strict=True):
         sign, style = SIGNS[entry.state]
         seconds = entry.elapsed(entry.ended if entry.ended is not None else tracking.now)
-        visits = f" ×{entry.visits}" if entry.visits > 1 else ""
-        table.add_row(
-            Text(sign, style),
-            Text("  " * entry.depth + one_line(entry.label) + visits),
-            Text("" if seconds is None else f"{seconds:.2f} s", "dim"),
-            _came_to(entry, result),
-        )
+        took = Text("" if seconds is None else f"{seconds:.2f} s", "dim")
+        what = _came_to(entry, result)
+        what.truncate(right, overflow="ellipsis")  # left to itself, the table would take the room from the other columns
+        table.add_row(Text(sign, style), Text(label), took, what)
     out.print(table)
     _show_failed_members(out, result, tracking)
     if succeeded:
@@ -126,17 +129,20 @@ def _came_to(entry: Entry, result: RunResult[Any]) -> Text:
         bad = f", {entry.members.failed:,} failed" if entry.members.failed else ""
         return Text(f"{entry.members.succeeded:,} results{bad}")
     if entry.id in result:
-        value = one_line(_short(result[entry.id]))
-        return Text(value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…")
+        return Text(one_line(_short(result[entry.id])))
+    if entry.state == "waiting":
+        return Text(result.others.get(entry.id, "not reached"), "dim")
     why = one_line(entry.told)
     return Text(f"{entry.state}{f': {why}' if why else ''}", SIGNS[entry.state][1])
 
 
 def _short(value: Any) -> str:
     """The beginning of a value's repr, without building that of a large collection."""
-    if isinstance(value, list | tuple | set | frozenset | dict) and len(value) > 20:
+    if isinstance(value, str | bytes):
+        return repr(value[:100])
+    if isinstance(value, Sized) and len(value) > 20:
         return f"{type(value).__name__} of {len(value):,}"
-    return repr(value[:100] if isinstance(value, str | bytes) else value)
+    return shown(value)
 
 
 def _show_failed_members(out: Console, result: RunResult[Any], tracking: Tracking) -> None:

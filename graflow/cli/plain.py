@@ -11,6 +11,8 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from graflow.core.boundary import UserCode
+
 DEEPEST: Final = 100
 """levels; what is deeper, or contains itself, is shown by an ellipsis"""
 
@@ -30,14 +32,14 @@ def to_plain(value: Any, depth: int = 0) -> Any:
         return float(value) if math.isfinite(value) else repr(value)
     if depth > DEEPEST:
         return "..."
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, bytes | bytearray):
         return base64.b64encode(value).decode()
     return _composed(value, depth + 1)
 
 
 def _composed(value: Any, depth: int) -> Any:
     if isinstance(value, Mapping):
-        items = cast("Mapping[Any, Any]", value)
+        items = cast("Mapping[object, Any]", value)
         return {_key(key): to_plain(each, depth) for key, each in items.items()}
     if isinstance(value, list | tuple):
         return [to_plain(each, depth) for each in cast("list[Any]", value)]
@@ -55,7 +57,14 @@ def _by_msgspec(value: Any) -> Any:
     try:
         return msgspec.to_builtins(value, builtin_types=())
     except TypeError:
-        return _text(repr(value))
+        return _text(shown(value))
+
+
+def shown(value: Any) -> str:
+    """The repr of a value of any class; where that fails, what every object has."""
+    with UserCode() as code:
+        return repr(value)
+    return f"{object.__repr__(value)} (its repr raised {type(code.error).__name__})"
 
 
 def _key(key: Any) -> str:

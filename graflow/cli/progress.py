@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence, Sized
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -119,7 +119,7 @@ class LiveView:
         for entry in shown:
             sign, style = SIGNS[entry.state]
             elapsed = entry.elapsed(now)
-            visits = f" ×{entry.visits}" if entry.visits > 1 else ""
+            visits = f" x{entry.visits}" if entry.visits > 1 else ""
             table.add_row(
                 Text(sign, style),
                 Text("  " * entry.depth + one_line(entry.label) + visits, "" if entry.state != "waiting" else "dim"),
@@ -135,9 +135,11 @@ class LiveView:
 
 
 @asynccontextmanager
-async def watched(handle: RunHandle[Any], tracking: Tracking, view: Lines | LiveView | None) -> AsyncIterator[None]:
-    """Follow the run inside the block, and when the run has ended there, up to its last event."""
-    tasks = [asyncio.create_task(_follow(handle, tracking, view))]
+async def watched(
+    handle: RunHandle[Any], tracking: Tracking, view: Lines | LiveView | None, events: list[RunEvent] | None = None
+) -> AsyncGenerator[None]:
+    """Follow the run inside the block, and when the run has ended there, up to its last event. ``events`` collects them."""
+    tasks = [asyncio.create_task(_follow(handle, tracking, view, events))]
     if isinstance(view, LiveView):
         view.begin()
         tasks.append(asyncio.create_task(_tick(view)))
@@ -153,8 +155,10 @@ async def watched(handle: RunHandle[Any], tracking: Tracking, view: Lines | Live
             view.end()
 
 
-async def _follow(handle: RunHandle[Any], tracking: Tracking, view: Lines | LiveView | None) -> None:
+async def _follow(handle: RunHandle[Any], tracking: Tracking, view: Lines | LiveView | None, events: list[RunEvent] | None) -> None:
     async for event in handle.events():
+        if events is not None:
+            events.append(event)
         entry = tracking.take(event)
         if event.type == "group_started" and entry is not None and entry.members is not None:
             entry.members.total = await _count_items(handle, entry)
@@ -166,7 +170,7 @@ async def _count_items(handle: RunHandle[Any], entry: Entry) -> int | None:
     """How many members a mapped group has, which only the result that it is made from tells."""
     known = await handle.peek()
     items = known.results.get(entry.items_of or "", known.groups.get(entry.items_of or ""))
-    return len(items) if isinstance(items, list | tuple) else None
+    return len(items) if isinstance(items, Sized) else None
 
 
 async def _tick(view: LiveView) -> None:
@@ -230,9 +234,14 @@ def _about(seconds: float) -> str:
 def _summary(entries: Sequence[Entry], now: float) -> str:
     counts = Counter(entry.state for entry in entries)
     over = counts["succeeded"] + counts["failed"] + counts["skipped"] + counts["cancelled"]
-    parts = [f"{over} of {len(entries)} done", *(f"{counts[state]} {state}" for state in ("running", "retrying", "suspended", "failed") if counts[state])]
+    parts = [
+        f"{over} of {len(entries)} done",
+        *(f"{counts[state]} {state}" for state in ("running", "retrying", "suspended", "failed") if counts[state]),
+    ]
     known = [left for entry in entries if (left := entry.left(now)) is not None]
-    unknown = any(entry.state == "waiting" or (entry.state == "running" and entry.left(now) is None and entry.depth == 0) for entry in entries)
+    unknown = any(
+        entry.state == "waiting" or (entry.state == "running" and entry.left(now) is None and entry.depth == 0) for entry in entries
+    )
     if known:
         parts.append(f"{'at least' if unknown else 'about'} {_about(max(known)).removeprefix('about ')}")
     return ", ".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 
 from graflow.cli import leaving
-from graflow.cli.failures import INTERRUPTED, SUSPENDED, CommandError, boundary, one_line
+from graflow.cli.failures import INTERRUPTED, SUSPENDED, TERMINATED, CommandError, boundary, one_line
 from graflow.cli.inputs import read_inputs
 from graflow.cli.loading import Runnable, load
 from graflow.cli.output import console, json_text, kept_clean, run_as_json, show_run
@@ -27,6 +28,7 @@ from graflow.engine import WorkflowEngine
 from graflow.engine.handle import shielded
 from graflow.errors import RunError
 from graflow.handlers import ThreadHandler
+from graflow.wire.messages import RunEvent
 
 TARGET_HELP = "A Python file or module, and after a colon the workflow in it, where there are several."
 
@@ -60,12 +62,16 @@ class Finished(msgspec.Struct, frozen=True):
 
 def run(
     target: Annotated[str, typer.Argument(metavar="FILE_OR_MODULE[:WORKFLOW]", help=TARGET_HELP)],
-    pairs: Annotated[list[str] | None, typer.Option("--input", "-i", metavar="NAME=VALUE", help="A value for the tasks' parameters, as JSON or text.")] = None,
+    pairs: Annotated[
+        list[str] | None, typer.Option("--input", "-i", metavar="NAME=VALUE", help="A value for the tasks' parameters, as JSON or text.")
+    ] = None,
     inputs: Annotated[Path | None, typer.Option(metavar="FILE.json", help="A JSON object with more of them.")] = None,
     start: Annotated[str | None, typer.Option(metavar="ID", help="The task or group to begin with.")] = None,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="End the run when it takes longer.")] = None,
     max_steps: Annotated[int | None, typer.Option(metavar="N", help="End the run when it makes more visits of tasks.")] = None,
-    on_failure: Annotated[OnFailure, typer.Option(help="End the run with the first failure, or let independent branches finish.")] = OnFailure.FAIL,
+    on_failure: Annotated[
+        OnFailure, typer.Option(help="End the run with the first failure, or let independent branches finish.")
+    ] = OnFailure.FAIL,
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="What the run is called.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tasks at once, of each kind.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -89,12 +95,19 @@ def run(
         if error is not None:
             raise error
         if result.status is RunStatus.SUSPENDED:
-            reasons = "; ".join(f"{task}: {one_line(why)}" for task, why in result.others.items())
+            waiting = {task: why.removeprefix("suspended: ") for task, why in result.others.items() if why.startswith("suspended: ")}
+            reasons = "; ".join(f"{task}: {why}" for task, why in waiting.items())
             raise CommandError(f"run {result.run_id!r} is suspended ({reasons}); it is lost now, as it ran in this process", SUSPENDED)
 
 
-def perform(graph: Runnable, settings: RunSettings, *, quiet: bool) -> Finished:
+def perform(graph: Runnable, settings: RunSettings, *, quiet: bool, events: list[RunEvent] | None = None) -> Finished:
     """Run a graph with its progress on standard error, in an event loop of its own.
+
+    Args:
+        graph: what to run.
+        settings: how.
+        quiet: show no progress.
+        events: where to put all events of the run, for those who want them.
 
     Raises:
         GraflowError: it cannot be run as asked.
@@ -105,16 +118,20 @@ def perform(graph: Runnable, settings: RunSettings, *, quiet: bool) -> Finished:
     logging.getLogger("graflow.handlers.thread").setLevel(logging.ERROR)
     run_id = settings.run_id or uuid4().hex
     try:
-        return asyncio.run(_perform(graph, settings, run_id, tracking, quiet=quiet))
+        return asyncio.run(_perform(graph, settings, run_id, tracking, quiet=quiet, events=events))
     except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
         leaving.be_abrupt()
-        raise CommandError(f"interrupted; run {run_id!r} was cancelled", INTERRUPTED) from interrupt
+        code = INTERRUPTED if isinstance(interrupt, KeyboardInterrupt) else TERMINATED
+        raise CommandError(f"interrupted; run {run_id!r} was cancelled", code) from interrupt
 
 
-async def _perform(graph: Runnable, settings: RunSettings, run_id: str, tracking: Tracking, *, quiet: bool) -> Finished:
+async def _perform(
+    graph: Runnable, settings: RunSettings, run_id: str, tracking: Tracking, *, quiet: bool, events: list[RunEvent] | None
+) -> Finished:
     count = settings.concurrency
     handlers = None if count is None else {"thread": ThreadHandler(count)}
     engine = WorkflowEngine(handlers=handlers, concurrency=count or 100)
+    _heed_sigterm()
     try:
         async with engine:
             handle = await engine.submit(
@@ -123,7 +140,7 @@ async def _perform(graph: Runnable, settings: RunSettings, run_id: str, tracking
             )  # fmt: skip
             name = getattr(graph, "name", None) or getattr(graph, "id", "")
             view = None if quiet else _view(tracking, f"{one_line(name)}  run {run_id}")
-            async with watched(handle, tracking, view):
+            async with watched(handle, tracking, view, events):
                 try:
                     return Finished(await handle.result(), None, tracking)
                 except RunError as error:
@@ -134,6 +151,13 @@ async def _perform(graph: Runnable, settings: RunSettings, run_id: str, tracking
     finally:
         if engine.worker is not None and engine.worker.metrics().abandoned_threads:
             leaving.be_abrupt()
+
+
+def _heed_sigterm() -> None:
+    """Being told to stop cancels the run, as Ctrl-C does."""
+    task = asyncio.current_task()
+    if task is not None and sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _view(tracking: Tracking, title: str) -> Lines | LiveView:

@@ -80,7 +80,7 @@ class Entry(msgspec.Struct):
         """Seconds since it was started, or that it took."""
         if self.started is None:
             return None
-        return (now if self.ended is None else self.ended) - self.started
+        return max((now if self.ended is None else self.ended) - self.started, 0.0)
 
     def left(self, now: float) -> float | None:
         """Seconds that it will take at the pace it has had so far; None where nobody can know."""

@@ -99,6 +99,10 @@ class Attempts(Board, ABC):
         """Go from a node to others, instead of along its edges: pairs of the target and which task went."""
 
     @abstractmethod
+    def go_on(self, node: int, *, end_loop: bool) -> None:
+        """Go from a node that has succeeded along its edges; with ``end_loop`` out of the innermost loop around it."""
+
+    @abstractmethod
     def prepare_scope(self, scope: ScopeState) -> GraflowError | None:
         """Make the members of a group undecided before it waits for a place, so that it does not look drained."""
 

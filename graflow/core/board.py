@@ -49,7 +49,7 @@ class ScopeState:
     """The run, or one group, while it is visited."""
 
     __slots__ = (
-        "branch_bad", "branch_open", "critical", "critical_bad", "dynamic", "entered", "fresh", "gotos", "group", "held",
+        "branch_bad", "branch_open", "critical", "critical_bad", "dynamic", "entered", "fresh", "gotos", "group", "held", "leavers",
         "lasts", "members", "node", "open", "order", "pool", "running", "succeeded",
     )  # fmt: skip
 
@@ -72,6 +72,8 @@ class ScopeState:
         self.dynamic: list[int] = []
         self.gotos: list[Goto] = []
         """gotos out of this group, performed when it settles (rule 14)"""
+        self.leavers: set[int] = set()
+        """members in no loop of this group that called ``end_loop``: it ends the one around the group, when it settles (rules 9 and 14)"""
         self.branch_bad: dict[int, int] = {}
         """failed and broken nodes of a branch; a branch without any is absent"""
         self.branch_open: dict[int, int] | None = None

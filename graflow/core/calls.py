@@ -6,7 +6,7 @@ What can be known of a node's parameters is worked out once per plan (:class:`Ca
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -15,16 +15,17 @@ from graflow.core.plan import RUN
 from graflow.errors import ArgumentTypeError, MissingArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from graflow.core.arguments import FunctionSignature, Parameter
     from graflow.core.outcome import Iteration, TaskError
     from graflow.core.plan import Plan
     from graflow.core.task import Priority, Task
 
+    MadeBy = Callable[[str], int | None]
+
 MISSING: Any = msgspec.UNSET
 """no value here; look at the next place"""
-NOBODY: Final[Mapping[str, int]] = {}
 
 
 class StepView(Protocol):
@@ -135,7 +136,7 @@ def recipe_of(plan: Plan, node: int, task: Task[..., Any]) -> Recipe:
     return recipe
 
 
-def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None = None, makers: Mapping[str, int] = NOBODY) -> CallPlan:
+def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None = None, made_by: MadeBy | None = None) -> CallPlan:
     """Work out what can be known of a call before the run.
 
     Args:
@@ -143,7 +144,7 @@ def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None =
         node: the node; for a member of a mapped group the group, for a task made at run time the node of the plan that it stems from.
         task: what is called.
         item: the parameter that takes the item of a mapped group.
-        makers: for a task made at run time, its maker, that one's maker and so on, by id; their results may be asked for by name.
+        made_by: for a task made at run time, finds its maker, that one's maker and so on by id; their results may be asked for by name.
     """
     signature = task.signature
     if not signature.parameters and not task.bound:  # nothing of the node matters: one plan serves all tasks of the function
@@ -162,7 +163,7 @@ def plan_call(plan: Plan, node: int, task: Task[..., Any], *, item: str | None =
             error = parameter
         else:
             converters[parameter.name] = parameter
-            sources.append(_source(plan, node, parameter, makers))
+            sources.append(_source(plan, node, parameter, made_by))
     unfit: list[Parameter] = []
     for name, parameter in converters.items():
         if name in fixed:
@@ -178,9 +179,10 @@ def _plain_call(signature: FunctionSignature) -> CallPlan:
     return CallPlan(signature, None, None, None, {}, (), {}, (), needs_nothing=True)
 
 
-def _source(plan: Plan, node: int, parameter: Parameter, makers: Mapping[str, int]) -> Source:
-    if parameter.name in makers:
-        return Source(parameter, makers[parameter.name], reached=True)
+def _source(plan: Plan, node: int, parameter: Parameter, made_by: MadeBy | None) -> Source:
+    maker = made_by(parameter.name) if made_by is not None else None
+    if maker is not None:
+        return Source(parameter, maker, reached=True)
     named = plan.index.get(parameter.name)
     return Source(parameter, named, named is not None and leads(plan, named, node))
 

@@ -54,10 +54,9 @@ class DirectiveRules(GroupRules):
             self.release(node)
         elif directives.iteration is not None:
             self._iterate(node, directives.iteration)
-        elif directives.end_loop and node in self.plan.around:
-            self._leave_innermost_loop(node, outcome)
         else:
-            self.complete(node, outcome)
+            self._record(node, outcome)
+            self.go_on(node, end_loop=directives.end_loop)
 
     def _read_targets(self, node: int, directives: Directives) -> tuple[list[int], list[NewTask], GraphProblem | None]:
         """Where to go and what to add; or what is wrong with it (15, 18)."""
@@ -156,15 +155,18 @@ class DirectiveRules(GroupRules):
         self.mark(node, DONE)
         self.note("task_succeeded", node)
 
-    def _leave_innermost_loop(self, node: int, outcome: Success) -> None:
-        """``end_loop``: skip the successors inside the loop, fire those outside, once the round has drained (9)."""
-        innermost = self.loops[self.plan.around[node][0]]
-        innermost.left.add(node)
-        self._record(node, outcome)
+    def go_on(self, node: int, *, end_loop: bool) -> None:
+        """Go along the edges. ``end_loop`` skips the successors inside the innermost loop and fires those outside, once the round has
+        drained; where that loop is around the group, the group does so when it settles (9)."""
         self.want_on_success(node)
-        for edge in self.plan.outs[node]:
-            if self.plan.edges[edge].target in innermost.plan.body:
-                self.want[edge] = SKIP
+        if end_loop and node in self.plan.around:
+            innermost = self.loops[self.plan.around[node][0]]
+            innermost.left.add(node)
+            for edge in self.plan.outs[node]:
+                if self.plan.edges[edge].target in innermost.plan.body:
+                    self.want[edge] = SKIP
+        elif end_loop:
+            self.scopes[self.scope_of[node]].leavers.add(node)
         self.release(node)
 
     # ---- gotos ----

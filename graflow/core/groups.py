@@ -26,6 +26,7 @@ class GroupRules(Rounds):
         """Make the members undecided, and make them at all in a mapped group; what cannot be expanded is returned."""
         scope.entered = False
         scope.gotos = []
+        scope.leavers.clear()
         self._forget_dynamic(scope)
         if scope.group is not None and scope.group.mapping is not None:
             return self._expand(scope, scope.group.mapping)
@@ -203,8 +204,7 @@ class GroupRules(Rounds):
         if scope.gotos:
             self.go(node, list(dict.fromkeys((target, source) for target, source, _ in scope.gotos)))
         else:
-            self.want_on_success(node)
-            self.release(node)
+            self.go_on(node, end_loop=bool(scope.leavers))
 
     def fail_group(self, scope: ScopeState) -> None:
         """The policy was not met: cancel what is left and fail the group with its branches' errors."""

@@ -101,3 +101,4 @@ class Rounds(Attempts):
         scope = self.scopes[self.scope_of[next(iter(region))]] if region else self.run_scope
         if scope.gotos:
             scope.gotos = [goto for goto in scope.gotos if goto[2] not in region]
+        scope.leavers -= region

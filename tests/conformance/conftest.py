@@ -15,6 +15,7 @@ from graflow.backends.memory.channel import MemoryChannel
 from graflow.core.channel import Channel
 from graflow.testing import VirtualClock
 from graflow.wire.codec import roundtrip
+from tests.conformance.hands import Bench
 
 PassTime = Callable[[float], Awaitable[None]]
 
@@ -129,3 +130,9 @@ def backend(under_test: BackendUnderTest) -> Backend:
 def wait(under_test: BackendUnderTest) -> PassTime:
     """``await wait(seconds)``: so many seconds go by for the backend."""
     return under_test.pass_time
+
+
+@pytest.fixture
+def bench(backend: Backend) -> Bench:
+    """The same, in a worker's hands."""
+    return Bench(backend)

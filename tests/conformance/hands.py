@@ -6,12 +6,24 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from graflow import TaskGraph
+from graflow import TaskGraph, task
 from graflow.backends.base import Backend, Delivery, RunOptions
 from graflow.core.node import Node
 from graflow.core.outcome import Directives, Outcome, Retry, Success, Suspend, describe
 from graflow.core.plan import Plan, compile_plan
 from graflow.wire.messages import RunEvent
+
+
+@task
+async def a() -> int: ...
+
+
+@task
+async def b(a: int) -> int: ...
+
+
+@task
+async def c(b: int) -> int: ...
 
 
 class Hands:
@@ -101,3 +113,9 @@ def failure(delivery: Delivery, error: BaseException | None = None) -> Any:
 def names(deliveries: Sequence[Delivery]) -> list[str]:
     """Which tasks were handed out, with ``#2`` for a second attempt."""
     return [each.spec.task_id + (f"#{each.spec.attempt}" if each.spec.attempt > 1 else "") for each in deliveries]
+
+
+async def finished(backend: Backend, run_id: str = "r") -> Any:
+    """The snapshot of a run that is waited for."""
+    await backend.coordinator.wait(run_id)
+    return await backend.coordinator.snapshot(run_id)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from graflow import RunEvent, RunHandle
+from graflow.handlers import Handler, TaskCall
 
 _listdir = os.listdir  # as it is before anybody watches for blocking calls
 
@@ -109,3 +110,30 @@ async def nothing_left() -> AsyncIterator[None]:
     assert asyncio.all_tasks() - tasks == set()
     assert [timer for timer in timers() if timer not in clocks] == []
     assert open_files() - files == set()
+
+
+class Recording(Handler):
+    """Runs what it is given, and notes what it was told."""
+
+    def __init__(self) -> None:
+        self.calls: list[TaskCall] = []
+        self.told: list[tuple[Any, ...]] = []
+
+    async def run(self, call: TaskCall) -> Any:
+        self.calls.append(call)
+        return await call.invoke()
+
+    async def start(self) -> None:
+        self.told.append(("start",))
+
+    async def stop(self) -> None:
+        self.told.append(("stop",))
+
+    async def on_task_success(self, call: TaskCall, duration: float) -> None:
+        self.told.append(("success", call.task_id, call.attempt, duration))
+
+    async def on_task_failure(self, call: TaskCall, error: BaseException, duration: float) -> None:
+        self.told.append(("failure", call.task_id, call.attempt, error, duration))
+
+    async def on_task_timeout(self, call: TaskCall, duration: float) -> None:
+        self.told.append(("timeout", call.task_id, call.attempt, duration))

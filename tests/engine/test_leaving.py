@@ -36,10 +36,14 @@ async def test_leaving_the_block_of_a_handle_by_an_exception_cancels_the_run_and
         await gate.wait()
 
     async with WorkflowEngine() as engine:
-        with pytest.raises(LookupError, match="mine"):
+
+        async def leave() -> None:
             async with await engine.submit(slow):
                 await gate.arrived()
                 raise LookupError("mine")
+
+        with pytest.raises(LookupError, match="mine"):
+            await leave()
         assert gate.unwound == 1
 
 
@@ -110,12 +114,15 @@ async def test_leaving_the_engine_by_an_exception_does_the_same_and_passes_it_on
     async def slow() -> None:
         await gate.wait()
 
+    async def leave() -> None:
+        async with WorkflowEngine() as engine:
+            await engine.submit(slow)
+            await gate.arrived()
+            raise LookupError("mine")
+
     async with nothing_left():
-        with pytest.raises(LookupError):
-            async with WorkflowEngine() as engine:
-                await engine.submit(slow)
-                await gate.arrived()
-                raise LookupError
+        with pytest.raises(LookupError, match="mine"):
+            await leave()
     assert gate.unwound == 1
 
 

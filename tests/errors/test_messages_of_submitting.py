@@ -187,8 +187,11 @@ ENGINES = {
 
 @pytest.mark.parametrize("mistake", (SUBMITTING | ENGINES).values(), ids=SUBMITTING | ENGINES)
 async def test_a_mistake_in_submitting_is_told_in_these_words(mistake: Mistake) -> None:
-    with pytest.raises(mistake.error) as caught:
+    async def make() -> None:
         made = mistake.make()
         if asyncio.iscoroutine(made):
             await made
+
+    with pytest.raises(mistake.error) as caught:
+        await make()
     check(mistake, caught.value)

@@ -160,6 +160,15 @@ async def test_two_open_parameters_take_nothing_from_the_predecessor(engine: Wor
     assert "2 required parameters are open" in str(error)
 
 
+async def test_a_result_that_was_asked_for_by_name_is_not_given_twice(engine: WorkflowEngine) -> None:
+    """Rule 30: price takes the predecessor's result, and discount, which somebody forgot, does not get it as well."""
+
+    @task
+    async def bill(price: int, discount: int) -> None: ...
+
+    assert (await missing(engine, price >> bill)).parameter == "discount"
+
+
 # ---- rule 30: from there to here -----------------------------------------------------------------------------------
 
 

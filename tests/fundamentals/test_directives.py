@@ -195,14 +195,15 @@ async def test_an_attempt_that_is_fenced_has_asked_for_nothing(engine: WorkflowE
 # ---- rule 18: existing and new tasks -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by", ["task", "id"])
+@pytest.mark.parametrize("by", ["the task", "an equal task", "its id"])
 async def test_next_task_of_a_node_of_the_graph_is_a_goto(engine: WorkflowEngine, steps: Steps, log: list[str], by: str) -> None:
     """Rule 18: a task exists if the plan has it, given by id or as a Task; the successors are skipped."""
     usual, target = steps("usual target")
+    given = {"the task": target, "an equal task": target.clone("target"), "its id": "target"}[by]
 
     @task
     async def begin(ctx: TaskContext) -> None:
-        ctx.next_task(target if by == "task" else "target")
+        ctx.next_task(given)
 
     await engine.execute(begin >> usual >> target)
     assert log == ["target"]

@@ -11,7 +11,19 @@ import asyncio
 
 import pytest
 
-from graflow import RetryLater, RetryPolicy, RunStatus, TaskContext, WorkflowEngine, at_least_n, best_effort, parallel, task, workflow
+from graflow import (
+    RetryLater,
+    RetryPolicy,
+    RunStatus,
+    TaskContext,
+    WorkflowEngine,
+    at_least_n,
+    best_effort,
+    parallel,
+    task,
+    testing,
+    workflow,
+)
 from graflow.core.suspension import SuspendStep
 from graflow.errors import ParallelGroupError, TaskFailedError, WorkflowCancelledError
 from tests.fundamentals.conftest import Steps
@@ -195,6 +207,24 @@ async def test_a_run_with_only_suspended_steps_left_is_suspended(engine: Workflo
     assert result.status == RunStatus.SUSPENDED
     assert result.others["approval"] == "suspended: may I buy it?"
     assert log == ["other", "after_other"]
+
+
+async def test_a_run_with_a_retry_still_to_come_is_not_suspended_yet() -> None:
+    """Rule 29: nothing runs, and yet there is more to do than to wait for an answer; in a test's virtual time."""
+
+    @task
+    async def approval() -> None:
+        raise SuspendStep("may I buy it?")
+
+    @task(retry=RetryPolicy(1, initial_interval=3600, max_interval=3600, jitter=False))
+    async def unlucky(ctx: TaskContext) -> int:
+        if ctx.attempt == 1:
+            raise ConnectionError("try again in an hour")
+        return ctx.attempt
+
+    async with testing.engine() as engine:
+        result = await engine.execute(parallel(approval, unlucky, name="both"))
+        assert (result.status, result[unlucky]) == (RunStatus.SUSPENDED, 2)
 
 
 async def test_an_answer_lets_the_run_go_on(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:

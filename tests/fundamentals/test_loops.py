@@ -303,6 +303,22 @@ async def test_end_loop_skips_the_successors_inside_and_fires_those_outside(engi
     assert sorted(log) == ["mail", "report"]
 
 
+async def test_a_member_of_a_group_ends_the_loop_around_the_group(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
+    """Rule 9: the group ends the loop when it settles; its other members still finish the round."""
+    plan, work, report = steps("plan work report")
+
+    @task
+    async def judge(ctx: TaskContext) -> None:
+        if ctx.cycle == 2:
+            ctx.end_loop()
+
+    with workflow("rounds") as wf:
+        plan >> (judge | work).with_policy("strict") >> plan
+        (judge | work) >> report
+    await engine.execute(wf)
+    assert log == ["plan", "work", "plan", "work", "report"]
+
+
 async def test_a_loop_ends_only_when_its_round_has_drained(engine: WorkflowEngine, steps: Steps, log: list[str]) -> None:
     """Rule 9: ending takes effect once the round has drained: what runs beside the task is waited for."""
     (report,) = steps("report")

@@ -196,13 +196,20 @@ class Script:
             asked.new = self.new_tasks(node, cycle, random)
         if cycle < 3 and random.random() < habits.iterate:
             asked.iteration = Iteration()
-        in_loop = node in self.nodes and any(node in ring.body for ring in self.rings)
+        in_loop = node in self.nodes and any(around in ring.body for around in self.enclosing(node) for ring in self.rings)
         if in_loop and (cycle % 3 == 0 or (habits.wild and random.random() < 0.1)):
             asked.end_loop = True
         elif random.random() < habits.goto:
             places = self.anywhere(stem, cycle) if habits.wild else self.ahead(node, stem, cycle)
             asked.goto = random.sample(places, min(len(places), random.choice((1, 1, 2))))
         return asked if asked != Directives() else None
+
+    def enclosing(self, node: str) -> list[str]:
+        """The node and the groups around it."""
+        found = [node]
+        while (group := self.nodes[found[-1]].group) is not None:
+            found.append(group)
+        return found
 
     def stem(self, node: str) -> str:
         """The node of the graph behind a task made at run time."""

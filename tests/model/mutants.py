@@ -307,6 +307,13 @@ class CancelledMembersFail(RunState):
         super().fail(node, failure)
 
 
+class EndLoopStopsAtTheGroup(RunState):
+    """A member's ``end_loop`` does not reach the loop around its group (9)."""
+
+    def go_on(self, node: int, *, end_loop: bool) -> None:
+        super().go_on(node, end_loop=end_loop and node in self.plan.around)
+
+
 MUTANTS: tuple[type[RunState], ...] = tuple(
     found for found in list(globals().values()) if isinstance(found, type) and issubclass(found, RunState) and found is not RunState
 )

@@ -117,6 +117,7 @@ class Reference(Steps):
     def prepare(self, group: str) -> str | None:
         """Forget the last visit of a group, make the members of a mapped one; returns what is wrong with it."""
         self.entered.discard(group)
+        self.leavers = {node for node in self.leavers if self.nodes[node].group != group}
         self.wishes = [wish for wish in self.wishes if wish.holder != group]
         for node in [node for node in self.members(group) if node in self.maker and node not in self.expanded]:
             self.mark(node, "cancelled")
@@ -202,8 +203,7 @@ class Reference(Steps):
         lifted = [(wish.target, wish.source) for wish in self.wishes if wish.holder == group]
         if lifted:
             return self.go(group, list(dict.fromkeys(lifted)))
-        self.want_on_success(group)
-        return self.release(group)
+        return self.walk_on(group, end_loop=any(self.nodes[member].group == group for member in self.leavers))
 
     def fail_group(self, group: str) -> None:
         self.stop_members(group)
@@ -329,6 +329,7 @@ class Reference(Steps):
             self.mark(node, "waiting")
         self.wishes = [wish for wish in self.wishes if wish.via not in region]
         self.left = [(ring, node) for ring, node in self.left if node not in region]
+        self.leavers -= region
         touched = [ring for ring in self.rings if ring.body & region]
         self.ended = [ring for ring in self.ended if ring not in touched]
         for number, edge in enumerate(self.graph.edges):

@@ -43,6 +43,7 @@ class Steps:
         self.want: dict[int, str] = {}
         self.wishes: list[Wish] = []
         self.left: list[tuple[Ring, str]] = []
+        self.leavers: set[str] = set()
         self.ended: list[Ring] = []
         self.agenda: list[tuple[str, Any]] = []
         self.queue: list[str] = []
@@ -234,12 +235,17 @@ class Steps:
             self.visit(node, self.came_from.get(node))
         else:
             self.complete(node, outcome)
-            self.want_on_success(node)
-            if asked.end_loop and self.around(node):
-                ring = self.around(node)[0]
-                self.left.append((ring, node))
-                self.want |= {edge: "skip" for edge in self.outs(node) if self.graph.edges[edge].target in ring.body}
-            self.release(node)
+            self.walk_on(node, end_loop=asked.end_loop)
+
+    def walk_on(self, node: str, *, end_loop: bool) -> None:
+        self.want_on_success(node)
+        if end_loop and self.around(node):
+            ring = self.around(node)[0]
+            self.left.append((ring, node))
+            self.want |= {edge: "skip" for edge in self.outs(node) if self.graph.edges[edge].target in ring.body}
+        elif end_loop:
+            self.leavers.add(node)
+        self.release(node)
 
     def complete(self, node: str, outcome: Success) -> None:
         self.results[node] = outcome.value

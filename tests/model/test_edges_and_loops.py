@@ -145,6 +145,12 @@ def test_end_loop_ends_the_innermost_loop_only() -> None:
     assert played.history == "a1 b1 c1 b2 c2 a2 b3 c3 b4 c4 a3"
 
 
+def test_end_loop_in_a_group_ends_the_loop_around_the_group_when_it_settles() -> None:
+    """Rule 9."""
+    graph = draw("h > g > h", "g > z", g="a | b > c")
+    assert play(graph, {"a2": END_LOOP}).history == "h1 a1 b1 c1 h2 a2 b2 c2 z1"
+
+
 def test_a_goto_out_of_a_group_ends_the_loops_around_the_task_inside_it() -> None:
     """Rule 9."""
     graph = draw("g > z", "g > y", g="a > b > a")

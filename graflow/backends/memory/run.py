@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from graflow.backends.base import Delivery, Ending, Snapshot
 from graflow.backends.memory.events import EventLog
@@ -49,10 +49,20 @@ class RunRecord:
         self.snapshot: Snapshot | None = None
 
 
+class _Made(NamedTuple):
+    """A task made at run time: what was asked for, by whom, how that one was made, and the node of the plan that all of them stem from."""
+
+    wanted: Task[..., Any]
+    maker: int
+    before: _Made | None
+    stem: int
+    recipe: Recipe
+
+
 class MemoryRun:
     """A run in progress and all that belongs to it."""
 
-    __slots__ = ("_dynamic_recipes", "channel", "clock", "ended_at", "live", "log", "options", "plan", "record", "started_at", "state", "timer", "waiters")
+    __slots__ = ("_made", "channel", "clock", "ended_at", "live", "log", "options", "plan", "record", "started_at", "state", "timer", "waiters")
 
     def __init__(self, record: RunRecord, channel: MemoryChannel, clock: Clock) -> None:
         plan, options = record.plan, record.options
@@ -67,7 +77,7 @@ class MemoryRun:
         self.timer: asyncio.TimerHandle | None = None
         self.started_at = clock.monotonic()
         self.ended_at: float | None = None
-        self._dynamic_recipes: dict[int, tuple[Task[..., Any], tuple[int, ...], Recipe]] = {}
+        self._made: dict[int, _Made] = {}
         start = options.start if options.start is not None else plan.start
         self.state = RunState(plan, start=start, on_failure=options.on_failure, max_steps=options.max_steps)
 
@@ -146,25 +156,24 @@ class MemoryRun:
                 call = plan_call(self.plan, maker, mapping.task, item=mapping.parameter)
                 recipe = self.plan.recipes[maker] = Recipe.of(mapping.task, call)
             return recipe
-        wanted, makers = self.state.dynamic_tasks[node], self._makers(node)
-        known = self._dynamic_recipes.get(node)
-        if known is None or known[0] is not wanted or known[1] != makers:
-            known = self._dynamic_recipes[node] = (wanted, makers, self._cook(wanted, makers))
-        return known[2]
+        wanted, before = self.state.dynamic_tasks[node], self._made.get(maker)
+        made = self._made.get(node)
+        if made is None or made.wanted is not wanted or made.maker != maker or made.before is not before:
+            made = self._made[node] = self._make(wanted, maker, before)
+        return made.recipe
 
-    def _makers(self, node: int) -> tuple[int, ...]:
-        """The maker of a task, that one's maker and so on, to the node of the plan that they stem from."""
-        makers: list[int] = []
-        while node in self.state.dynamic:
-            node = self.state.dynamic[node]
-            makers.append(node)
-        return tuple(makers)
+    def _make(self, wanted: Task[..., Any], maker: int, before: _Made | None) -> _Made:
+        stem = before.stem if before is not None else self.state.dynamic.get(maker, maker)
 
-    def _cook(self, wanted: Task[..., Any], makers: tuple[int, ...]) -> Recipe:
+        def made_by(name: str) -> int | None:
+            number = self.state.find(name)
+            made, by = before, maker
+            while number is not None and made is not None and by != number:
+                by, made = made.maker, made.before
+            return number if by == number else None
+
         task = wanted if self.plan.substitute is None else self.plan.substitute(wanted)
-        # A mapped group, from which its members stem, is nobody's maker.
-        named = {self.state.ids[maker]: maker for maker in makers if maker not in self.state.scopes}
-        return Recipe.of(task, plan_call(self.plan, makers[-1], task, makers=named))
+        return _Made(wanted, maker, before, stem, Recipe.of(task, plan_call(self.plan, stem, task, made_by=made_by)))
 
     # ---- waiting ----
 
@@ -202,7 +211,7 @@ class MemoryRun:
         self.tell("run_finished", data=data)
         self.log.close()
         self.channel.close()
-        self._dynamic_recipes.clear()
+        self._made.clear()
 
     def snapshot(self) -> Snapshot:
         """What there is of the run now."""
