@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from graflow import TaskContext, TaskGraph, chain, parallel, task
@@ -64,7 +65,7 @@ def draw_lattice(steps: int) -> TaskGraph:
     rows = [[step.clone(f"t{row}-{place}") for place in range(10)] for row in range(steps // 10)]
     for node in rows[0]:
         graph.add_task(node)
-    for above, row in zip(rows, rows[1:], strict=False):
+    for above, row in itertools.pairwise(rows):
         for place, node in enumerate(row):
             graph.add_edge(above[place], node)
             graph.add_edge(above[(place + 1) % 10], node)

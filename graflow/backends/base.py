@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
-from graflow.wire.messages import TaskSpec
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from graflow.core.calls import CallPlan, StepView
     from graflow.core.channel import Channel
     from graflow.core.clock import Clock
     from graflow.core.outcome import Outcome
     from graflow.core.plan import Plan
     from graflow.core.result import RunStatus
     from graflow.core.run import OnFailure
-    from graflow.core.calls import CallPlan, StepView
     from graflow.core.task import Task
-    from graflow.wire.messages import RunEvent
+    from graflow.wire.messages import RunEvent, TaskSpec
 
 IfExists = Literal["attach", "error", "rerun_failed"]
 

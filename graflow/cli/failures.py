@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Final
 
 import typer
 
-from graflow.errors import ConfigurationError, GraflowError, GraphError, RunConflictError, RunError, SerializationError, TaskFailedError
+from graflow.errors import ConfigurationError, GraflowError, GraphError, RunConflictError, SerializationError, TaskFailedError
 
 OK: Final = 0
 FAILED: Final = 1
@@ -70,7 +69,7 @@ def boundary(*, debug: bool) -> Generator[None]:
     except Exception as error:
         if debug:
             _show_traceback(error)
-        complain(_message(error))
+        complain(_message(error, debug=debug))
         raise typer.Exit(_code(error)) from error
 
 
@@ -80,16 +79,13 @@ def _code(error: Exception) -> int:
     return MISUSED if isinstance(error, OF_THE_CALLER) else FAILED
 
 
-def _message(error: Exception) -> str:
-    if isinstance(error, RunError | CommandError):
-        return f"{error}{'; --debug shows where' if _has_more(error) else ''}"
-    if isinstance(error, GraflowError):
+def _message(error: Exception, *, debug: bool) -> str:
+    hint = "" if debug else "; --debug shows where"
+    if isinstance(error, TaskFailedError):
+        return f"{error}{hint}"
+    if isinstance(error, GraflowError | CommandError):
         return str(error)
-    return f"something unexpected happened: {type(error).__name__}: {error}; --debug shows where"
-
-
-def _has_more(error: Exception) -> bool:
-    return isinstance(error, TaskFailedError) and "--debug" not in sys.argv
+    return f"something unexpected happened: {type(error).__name__}: {error}{hint}"
 
 
 def _show_traceback(error: Exception) -> None:

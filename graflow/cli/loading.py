@@ -162,7 +162,7 @@ def _named(module: ModuleType, place: str, name: str) -> Runnable:
         raise CommandError(f"{place} has no {name!r}; {close_matches(name, known)}it has {listed(known) or 'nothing that can be run'}")
     if _kind_of(value) is None:
         hint = "; declare it with @task" if callable(value) else ""
-        raise CommandError(f"{place}:{name} is a {type(value).__name__}, which cannot be run{hint}")
+        raise CommandError(f"{place}:{name} is of type {type(value).__name__}, which cannot be run{hint}")
     runnable: Runnable = value
     return runnable
 

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _call(arguments: Sequence[str] | None) -> int:
     try:
-        code = app(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        code = app(list(sys.argv[1:] if arguments is None else arguments), prog_name="graflow", standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
         complain("interrupted")

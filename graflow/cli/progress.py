@@ -114,8 +114,8 @@ class LiveView:
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
+        table.add_column(no_wrap=True, justify="right", width=9)
         table.add_column(no_wrap=True, overflow="ellipsis")
-        table.add_column(no_wrap=True, justify="right")
         for entry in shown:
             sign, style = SIGNS[entry.state]
             elapsed = entry.elapsed(now)
@@ -123,8 +123,8 @@ class LiveView:
             table.add_row(
                 Text(sign, style),
                 Text("  " * entry.depth + one_line(entry.label) + visits, "" if entry.state != "waiting" else "dim"),
-                _detail(entry, now),
                 Text("" if elapsed is None else f"{elapsed:.1f} s", "dim"),
+                _detail(entry, now),
             )
         hidden = Counter(entry.state for entry in entries) - Counter(entry.state for entry in shown)
         lines: list[RenderableType] = [Text(f"{self._title}  {now:.1f} s", "bold"), table]

@@ -7,6 +7,8 @@ import enum
 import logging
 import signal
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -26,7 +28,7 @@ from graflow.core.result import RunResult, RunStatus
 from graflow.draw import picture_of
 from graflow.engine import WorkflowEngine
 from graflow.engine.handle import shielded
-from graflow.errors import RunError
+from graflow.errors import ConfigurationError, RunError
 from graflow.handlers import ThreadHandler
 from graflow.wire.messages import RunEvent
 
@@ -114,11 +116,10 @@ def perform(graph: Runnable, settings: RunSettings, *, quiet: bool, events: list
         CommandError: Ctrl-C; the run has been cancelled.
     """
     tracking = Tracking(picture_of(graph))
-    # Threads that do not stop are spoken of where it matters: when the command ends.
-    logging.getLogger("graflow.handlers.thread").setLevel(logging.ERROR)
-    run_id = settings.run_id or uuid4().hex
+    run_id = settings.run_id if settings.run_id is not None else uuid4().hex
     try:
-        return asyncio.run(_perform(graph, settings, run_id, tracking, quiet=quiet, events=events))
+        with _without_word_of_threads():
+            return asyncio.run(_perform(graph, settings, run_id, tracking, quiet=quiet, events=events))
     except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
         leaving.be_abrupt()
         code = INTERRUPTED if isinstance(interrupt, KeyboardInterrupt) else TERMINATED
@@ -149,8 +150,21 @@ async def _perform(
                     await shielded(handle.cancel("interrupted"))
                     raise
     finally:
-        if engine.worker is not None and engine.worker.metrics().abandoned_threads:
-            leaving.be_abrupt()
+        with suppress(ConfigurationError):  # from an engine that could not start
+            if engine.worker is not None and engine.worker.metrics().abandoned_threads:
+                leaving.be_abrupt()
+
+
+@contextmanager
+def _without_word_of_threads() -> Generator[None]:
+    """Threads that do not stop are dealt with when the command ends; warnings about them would stand between its lines."""
+    logger = logging.getLogger("graflow.handlers.thread")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _heed_sigterm() -> None:

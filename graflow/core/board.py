@@ -49,8 +49,25 @@ class ScopeState:
     """The run, or one group, while it is visited."""
 
     __slots__ = (
-        "branch_bad", "branch_open", "critical", "critical_bad", "dynamic", "entered", "fresh", "gotos", "group", "held", "leavers",
-        "lasts", "members", "node", "open", "order", "pool", "running", "succeeded",
+        "branch_bad",
+        "branch_open",
+        "critical",
+        "critical_bad",
+        "dynamic",
+        "entered",
+        "fresh",
+        "gotos",
+        "group",
+        "held",
+        "lasts",
+        "leavers",
+        "members",
+        "node",
+        "open",
+        "order",
+        "pool",
+        "running",
+        "succeeded",
     )  # fmt: skip
 
     def __init__(self, node: int, group: GroupPlan | None, members: Iterable[int], order: tuple[int, int]) -> None:

@@ -192,10 +192,7 @@ def leads(plan: Plan, source: int, target: int) -> bool:
     if target >= len(plan.scope):
         return False
     around_target = {scope: node for node, scope in _lifted(plan, target)}
-    for node, scope in _lifted(plan, source):
-        if scope in around_target and _path(plan, node, around_target[scope]):
-            return True
-    return False
+    return any(scope in around_target and _path(plan, node, around_target[scope]) for node, scope in _lifted(plan, source))
 
 
 def _lifted(plan: Plan, node: int) -> Iterable[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class SuspendStep(Exception):  # noqa: N818 - like StopIteration it reports no error
+class SuspendStep(Exception):
     """Raised inside a task to suspend its step (rule 29): it stays undecided until it is resumed, and then starts again from the top.
 
     Args:

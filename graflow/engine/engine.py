@@ -11,9 +11,9 @@ from uuid import uuid4
 
 from graflow.backends import open_backend
 from graflow.backends.base import RunOptions
+from graflow.core.compiler import compile_plan
 from graflow.core.graph import TaskGraph
 from graflow.core.node import Node
-from graflow.core.plan import compile_plan
 from graflow.core.workflow import Workflow
 from graflow.engine.handle import RunHandle, shielded
 from graflow.engine.stubs import with_stubs
@@ -71,6 +71,7 @@ class WorkflowEngine:
         if self.backend.local or embedded_worker:
             self._worker = TaskWorker(self.backend, handlers=handlers, concurrency=concurrency, queues=None, lifespan=lifespan, grace=0.0, seed=seed)
         self._stack: AsyncExitStack | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def worker(self) -> TaskWorker | None:
@@ -90,6 +91,7 @@ class WorkflowEngine:
                     raise
             stack.push_async_callback(self.backend.close)  # closed first: the runs' tasks unwind while their worker still works
             self._stack = stack.pop_all()
+        self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -203,6 +205,12 @@ class WorkflowEngine:
     def _check_open(self) -> None:
         if self._stack is None:
             raise ConfigurationError("the engine is not running; use it inside: async with WorkflowEngine() as engine", setting="engine")
+        if self._loop is not asyncio.get_running_loop():
+            raise ConfigurationError(
+                "the engine was entered on another event loop than this one; use asyncio.run_coroutine_threadsafe(...) with that loop, "
+                "or an engine of its own for this one",
+                setting="engine",
+            )
 
     def _check_handlers(self, plan: Plan) -> None:
         """A task for a handler that nobody has would wait for ever; where all workers are known, say so at once."""

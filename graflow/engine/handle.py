@@ -9,6 +9,7 @@ from typing_extensions import TypeVar
 
 from graflow.core.result import RunResult, RunStatus
 from graflow.engine.outcomes import as_result, raise_unless_well
+from graflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -88,6 +89,8 @@ class RunHandle(Generic[O_co]):
             >>> async for event in handle.events(after=last_seen):
             ...     print(event.type, event.task_id)
         """
+        if after is not None and not isinstance(after, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"after={after!r}: give the id of an event, or None to read from the start", setting="after")
         return self._coordinator.events(self.run_id, after)
 
     async def __aenter__(self) -> Self:

@@ -41,7 +41,13 @@ def as_error(failure: Failure | GroupFailure, run_id: str, result: RunResult[Any
     if isinstance(failure, GroupFailure):
         branches = {branch: as_error(inner, run_id) for branch, inner in failure.failed.items()}
         group = ParallelGroupError(
-            error.message, run_id=run_id, group_id=error.task_id, failed=branches, succeeded=failure.succeeded, cancelled=failure.cancelled, result=result
+            error.message,
+            run_id=run_id,
+            group_id=error.task_id,
+            failed=branches,
+            succeeded=failure.succeeded,
+            cancelled=failure.cancelled,
+            result=result,
         )
         group.__cause__ = next(iter(branches.values()), None)
         return group
@@ -71,7 +77,8 @@ def _run_error(snapshot: Snapshot, ending: Ending, result: RunResult[Any]) -> Ru
     run = f"run {run_id!r} of {snapshot.workflow!r}"
     if ending.cause == "cancelled":
         by = f"by task {task_id!r}" if task_id is not None else "from outside"
-        return WorkflowCancelledError(f"{run} was cancelled {by}: {ending.reason}", run_id=run_id, reason=ending.reason, task_id=task_id, result=result)
+        message = f"{run} was cancelled {by}: {ending.reason}"
+        return WorkflowCancelledError(message, run_id=run_id, reason=ending.reason, task_id=task_id, result=result)
     if ending.cause == "timeout":
         return RunTimeoutError(f"{run} did not end within its timeout of {limit:g} s", run_id=run_id, timeout=limit or 0.0, result=result)
     if ending.cause == "steps":
@@ -81,7 +88,8 @@ def _run_error(snapshot: Snapshot, ending: Ending, result: RunResult[Any]) -> Ru
         )  # fmt: skip
     if ending.cause == "cycles":
         return CycleLimitExceededError(
-            f"{run} was about to visit {task_id!r} more often than its max_cycles={limit:g}; end the loop earlier (ctx.can_iterate() tells), or raise it",
+            f"{run} was about to visit {task_id!r} more often than its max_cycles={limit:g}; "
+            f"end the loop earlier (ctx.can_iterate() tells), or raise it",
             run_id=run_id, task_id=task_id or "", limit=int(limit or 0), result=result,
         )  # fmt: skip
     return as_error(snapshot.failures[task_id or ""], run_id, result)

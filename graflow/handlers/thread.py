@@ -37,8 +37,8 @@ class ThreadHandler(Handler):
     """
 
     def __init__(self, threads: int = THREADS) -> None:
-        if threads < 1:
-            raise ConfigurationError(f"ThreadHandler(threads={threads}): give the number of threads, 1 or more", setting="threads")
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"ThreadHandler(threads={threads!r}): give the number of threads, 1 or more", setting="threads")
         self.concurrency = threads
         self.abandoned = 0
         self._limiter: anyio.CapacityLimiter | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from random import Random
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from graflow.core.boundary import UserCode
@@ -14,12 +14,13 @@ from graflow.core.groups import item_count
 from graflow.core.outcome import Failure, Iteration, Outcome, Retry, Success, Suspend, describe
 from graflow.core.retry import RetryLater
 from graflow.core.suspension import SuspendStep
-from graflow.errors import ConfigurationError, TaskTimeoutError
+from graflow.errors import ConfigurationError, GraflowError, TaskTimeoutError
 from graflow.handlers import Handler, TaskCall, ThreadHandler
 from graflow.worker.services import TaskServices
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from random import Random
 
     from graflow.backends.base import Backend, Delivery
     from graflow.core.context import BaseContext
@@ -134,6 +135,10 @@ class AttemptRunner:
     def _judge(self, delivery: Delivery, call: TaskCall | None, value: Any, error: BaseException | None) -> Outcome:
         if error is not None:
             return self._failed(delivery, error)
+        if type(value) is CoroutineType:
+            value.close()
+            text = f"task {delivery.spec.task_id!r} returned a coroutine, which nobody awaits; write: return await ..."
+            return self._failed(delivery, GraflowError(text))
         context = call.given_context if call is not None else None
         directives = context.requested if context is not None else None
         if directives is None and not self._seals and not delivery.feeds_map:

@@ -77,7 +77,7 @@ class TaskWorker:
         self._slots = WorkerSlots(self.handlers, concurrency, queues)
         self._grace = _checked_grace(grace)
         self._lifespan = lifespan
-        self._random = Random(seed)  # noqa: S311 - spreads retries, guards nothing
+        self._random = Random(seed)
         self._attempts: AttemptRunner | None = None
         self._counter = Counter()
         self._context: Context = copy_context()
@@ -189,7 +189,8 @@ class TaskWorker:
     async def _work(self, delivery: Delivery) -> None:
         """Run an attempt, and then whatever its commit brings back: under load there is no other way round."""
         attempts, runner, held = self._attempts, asyncio.current_task(), self._held
-        assert attempts is not None and runner is not None
+        assert attempts is not None
+        assert runner is not None
         steps = 0
         while True:
             try:

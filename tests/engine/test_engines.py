@@ -75,6 +75,18 @@ async def test_an_engine_that_was_not_entered_or_is_left_says_so() -> None:
         await engine.submit(one)
 
 
+async def test_an_engine_is_used_on_the_loop_that_it_was_entered_on() -> None:
+    async with WorkflowEngine() as engine:
+
+        @task
+        def from_thread() -> str:
+            with pytest.raises(ConfigurationError, match="the engine was entered on another event loop than this one") as caught:
+                asyncio.run(engine.execute(one))
+            return caught.value.setting
+
+        assert (await engine.execute(from_thread)).output == "engine"
+
+
 async def test_two_engines_on_one_loop_know_nothing_of_each_other() -> None:
     gate = Gate()
 

@@ -75,6 +75,18 @@ async def test_a_def_that_gives_a_coroutine_has_failed_and_is_told_why() -> None
             await engine.execute(forgetful)
 
 
+async def test_a_coroutine_that_forgets_an_await_has_failed_and_is_told_why() -> None:
+    async def inner() -> None: ...
+
+    @task
+    async def forgetful() -> Any:
+        return inner()
+
+    async with WorkflowEngine() as engine:
+        with pytest.raises(TaskFailedError, match=r"'forgetful' returned a coroutine, which nobody awaits; write: return await"):
+            await engine.execute(forgetful)
+
+
 async def test_a_def_may_run_an_event_loop_of_its_own() -> None:
     @task
     def nested(ctx: SyncTaskContext) -> int:

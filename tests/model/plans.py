@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any
 
 from graflow.core.edge import Edge
-from graflow.core.plan import RUN, GroupPlan, Mapping, Plan, PlanEdge, connect
+from graflow.core.compiler import connect
+from graflow.core.plan import RUN, GroupPlan, Mapping, Plan, PlanEdge
 from graflow.core.policy import GroupPolicy, strict
 from graflow.core.task import Task, task
 

@@ -11,7 +11,8 @@ from graflow.core.edge import Edge
 from graflow.core.graph import TaskGraph
 from graflow.core.group import ParallelGroup, parallel
 from graflow.core.node import Node
-from graflow.core.plan import RUN, Plan, compile_plan
+from graflow.core.compiler import compile_plan
+from graflow.core.plan import RUN, Plan
 from graflow.core.task import task
 from tests.model.generate import Drawing, Shape
 from tests.model.plans import GraphSpec, NodeSpec, make_plan, work

@@ -24,7 +24,7 @@ async def patient() -> None:
 
 async def run() -> None:
     from graflow.backends.base import RunOptions
-    from graflow.core.plan import compile_plan
+    from graflow.core.compiler import compile_plan
     backend = MemoryBackend()
     graph = TaskGraph("g")
     graph.add(patient)

@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from graflow.errors import ConfigurationError
 from graflow.wire.messages import RunEvent
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ class EventLog:
 
     async def follow(self, after: str | None = None) -> AsyncIterator[RunEvent]:
         """Events from the start, or after the one of that id, until the log is closed."""
-        place = int(after) if after is not None and after.isdecimal() else 0
+        place = 0
+        if after is not None:
+            if not after.isdecimal():
+                raise ConfigurationError(f"after={after!r}: that is no id of an event of this run", setting="after")
+            place = int(after)
         while True:
             while place < len(self.entries):
                 place += 1

@@ -90,6 +90,8 @@ class MemoryTaskQueue:
         self._limit = limit
         self._lanes: dict[str, list[Lane]] = {}
         self._delayed: list[tuple[float, int, TaskSpec]] = []
+        self._delayed_of: dict[str, int] = {}
+        """run -> how many delayed attempts it has: most runs have none when they end, and need not be looked for"""
         self._timer: asyncio.TimerHandle | None = None
         self.ready = 0
         """attempts in line, which could start now"""
@@ -148,7 +150,9 @@ class MemoryTaskQueue:
         self._enqueued += 1
         if delay > 0:
             heappush(self._delayed, (self._monotonic() + delay, self._enqueued, spec))
-            self._arm()
+            self._delayed_of[spec.run_id] = self._delayed_of.get(spec.run_id, 0) + 1
+            if self._delayed[0][2] is spec:
+                self._arm()
         else:
             self._stand_in_line(spec)
 
@@ -167,16 +171,15 @@ class MemoryTaskQueue:
                 if spec is not None:
                     self.ready -= 1
                     self._fetched += 1
-                    if len(lanes) > 1:  # in turn, so that one queue does not starve the others
-                        self._lanes[handler].append(self._lanes[handler].pop(place))
+                    if len(lanes) > 1:
+                        self._move_on(self._lanes[handler], place)
                     return spec
         return None
 
     def withdraw(self, run_id: str) -> None:
         """Forget the delayed attempts of a run; those in line are dropped when they are taken, or by :meth:`purge`."""
-        kept = [entry for entry in self._delayed if entry[2].run_id != run_id]
-        if len(kept) != len(self._delayed):
-            self._delayed = kept
+        if self._delayed_of.pop(run_id, 0):
+            self._delayed = [entry for entry in self._delayed if entry[2].run_id != run_id]
             heapify(self._delayed)
             self._arm()
 
@@ -194,6 +197,7 @@ class MemoryTaskQueue:
         """Forget everything and leave no timer behind."""
         self._lanes.clear()
         self._delayed.clear()
+        self._delayed_of.clear()
         self.ready = 0
         self._arm()
 
@@ -212,11 +216,21 @@ class MemoryTaskQueue:
         lane.ranks[RANK[spec.priority]].append((self._monotonic(), spec))
         self.ready += 1
 
+    def _move_on(self, lanes: list[Lane], place: int) -> None:
+        """The queues take turns, so that none starves the others; one that is empty leaves, as there may be one for every user."""
+        lane = lanes.pop(place)
+        if len(lane):
+            lanes.append(lane)
+
     def _promote(self) -> None:
         """Move what is due into line."""
         now = self._monotonic()
         while self._delayed and self._delayed[0][0] <= now:
-            self._stand_in_line(heappop(self._delayed)[2])
+            spec = heappop(self._delayed)[2]
+            self._stand_in_line(spec)
+            left = self._delayed_of[spec.run_id] = self._delayed_of[spec.run_id] - 1
+            if not left:
+                del self._delayed_of[spec.run_id]
 
     def _arm(self) -> None:
         """One timer, for the attempt that is due first."""

@@ -179,7 +179,7 @@ class MemoryRun:
 
     def is_settled(self) -> bool:
         """Whether whoever waits has something to read: the run has ended and its attempts have unwound, or it is suspended."""
-        return self.record.snapshot is not None and not self.live or self.state.status_name == "suspended"
+        return (self.record.snapshot is not None and not self.live) or self.state.status_name == "suspended"
 
     async def settled(self) -> None:
         """Wait until :meth:`is_settled`."""

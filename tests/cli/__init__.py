@@ -1,0 +1,1 @@
+"""The commands, used as people use them: by their arguments, what they print, and their exit codes."""
