@@ -18,13 +18,14 @@ from rich.text import Text
 
 from graflow.cli.failures import one_line
 from graflow.cli.plain import shown, to_plain
-from graflow.cli.progress import SIGNS
+from graflow.cli.progress import SIGNS, hidden_states, most_urgent
 from graflow.cli.tracking import Entry, Tracking
 from graflow.core.result import RunResult
 from graflow.errors import ParallelGroupError, RunError, TaskFailedError
 
 TIME: Final = 9
 """columns that a task's seconds take"""
+MOST_ROWS: Final = 200
 FAILURES_SHOWN: Final = 10
 """failed members of mapped groups that the table lists"""
 
@@ -101,7 +102,8 @@ def _error_as_json(error: Exception, *, debug: bool) -> dict[str, Any]:
 
 def show_run(out: Console, result: RunResult[Any], tracking: Tracking, *, succeeded: bool) -> None:
     """The tasks of a run, and its output."""
-    entries = tracking.entries.values()
+    every = list(tracking.entries.values())
+    entries = most_urgent(every, MOST_ROWS)
     labels = [f"{'  ' * entry.depth}{one_line(entry.label)}{f' x{entry.visits}' if entry.visits > 1 else ''}" for entry in entries]
     left = min(max(map(cell_len, [*labels, "task"])), out.width // 2)
     right = max(out.width - left - TIME - 7, 10)
@@ -118,6 +120,8 @@ def show_run(out: Console, result: RunResult[Any], tracking: Tracking, *, succee
         what.truncate(right, overflow="ellipsis")  # left to itself, the table would take the room from the other columns
         table.add_row(Text(sign, style), Text(label), took, what)
     out.print(table)
+    if len(entries) < len(every):
+        out.print(Text(hidden_states(every, entries), "dim"))
     _show_failed_members(out, result, tracking)
     if succeeded:
         out.print(Text("\noutput", "bold"))

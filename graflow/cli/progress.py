@@ -110,7 +110,7 @@ class LiveView:
     def render(self, now: float) -> RenderableType:
         """What is shown ``now``, in seconds from the start of the run."""
         entries = list(self._tracking.entries.values())
-        shown = _most_urgent(entries, max(self._console.size.height - 4, 3))
+        shown = most_urgent(entries, max(self._console.size.height - 4, 3))
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
@@ -126,10 +126,10 @@ class LiveView:
                 Text("" if elapsed is None else f"{elapsed:.1f} s", "dim"),
                 _detail(entry, now),
             )
-        hidden = Counter(entry.state for entry in entries) - Counter(entry.state for entry in shown)
+        hidden = hidden_states(entries, shown)
         lines: list[RenderableType] = [Text(f"{self._title}  {now:.1f} s", "bold"), table]
         if hidden:
-            lines.append(Text("  and " + ", ".join(f"{count} {state}" for state, count in hidden.items()), "dim"))
+            lines.append(Text(hidden, "dim"))
         lines.append(Text(_summary(entries, now), "dim"))
         return Group(*lines)
 
@@ -182,12 +182,19 @@ async def _tick(view: LiveView) -> None:
 # ---- words ----------------------------------------------------------------------------------------------------------
 
 
-def _most_urgent(entries: Sequence[Entry], room: int) -> Sequence[Entry]:
+def most_urgent(entries: Sequence[Entry], room: int) -> Sequence[Entry]:
+    """As many entries as there is room for, in their order: first what runs or failed, last what only waits or was skipped."""
     if len(entries) <= room:
         return entries
     chosen = sorted(entries, key=lambda entry: (URGENT.index(entry.state), -(entry.ended or 0.0)))[:room]
     kept = {entry.id for entry in chosen}
     return [entry for entry in entries if entry.id in kept]
+
+
+def hidden_states(entries: Sequence[Entry], shown: Sequence[Entry]) -> str:
+    """What is not shown, summed up; nothing if everything is."""
+    hidden = Counter(entry.state for entry in entries) - Counter(entry.state for entry in shown)
+    return "  and " + ", ".join(f"{count:,} {state}" for state, count in hidden.items()) if hidden else ""
 
 
 def _detail(entry: Entry, now: float) -> Text:

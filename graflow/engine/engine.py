@@ -239,7 +239,8 @@ def _plan(graph: Node[Any] | Workflow[Any] | TaskGraph, start: Node[Any] | str |
 def _named(other: Any) -> str:
     if asyncio.iscoroutine(other):
         other.close()  # it will never be awaited, and the warning about that would hide the real mistake
-        return f"the coroutine {other.__name__}(...), which would be {other.__name__} without parentheses"
+        name = getattr(other, "__name__", "task")
+        return f"the coroutine {name}(...), which would be {name} without parentheses"
     if callable(other) and not isinstance(other, type):
         return f"the plain function {getattr(other, '__name__', repr(other))}"
     text = repr(other)

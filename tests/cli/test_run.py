@@ -28,6 +28,17 @@ def test_a_run_is_shown_as_a_table_of_its_tasks_and_its_output(graflow: Command,
     assert ran.out.endswith("output\n'[0, 1, 4] up to 3'\n")
 
 
+def test_the_table_of_a_large_run_shows_what_matters_and_sums_up_the_rest(graflow: Command, write: Write) -> None:
+    write(
+        "flow.py",
+        "@task\nasync def t(n): return 1 / (999 - n)\nmany = parallel(*[t.clone(f't{n}', n=n) for n in range(1000)], policy=best_effort)",
+    )
+    lines = graflow("run", "flow.py:many").out.splitlines()
+    assert len(lines) < 260
+    assert any("t999" in line and "failed: ZeroDivisionError" in line for line in lines)
+    assert any(line.startswith("  and 80") and line.rstrip().endswith("succeeded") for line in lines)
+
+
 def test_progress_goes_to_standard_error(graflow: Command, write: Write) -> None:
     write("flow.py", NUMBERS)
     told = [line.split(" s  ", 1)[1] for line in graflow("run", "flow.py").err.splitlines()]

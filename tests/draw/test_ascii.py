@@ -67,6 +67,18 @@ def test_lines_fork_and_join() -> None:
     )
 
 
+@pytest.mark.parametrize(("sign", "instead"), [("┐", "─"), ("┴", "─"), ("┌", " "), ("▼", "✗"), ("─", " "), ("[left]", "[lost]"), ("■", "")])
+def test_a_single_wrong_character_is_noticed(sign: str, instead: str) -> None:
+    graph = TaskGraph("diamond")
+    graph.add(*map(make, ["a", "left", "right", "d"]))
+    for source, target in [("a", "left"), ("a", "right"), ("left", "d"), ("right", "d")]:
+        graph.add_edge(source, target)
+    drawing = draw(graph)
+    check(read(drawing), picture_of(graph))
+    with pytest.raises((AssertionError, KeyError)):
+        check(read(drawing.replace(sign, instead, 1)), picture_of(graph))
+
+
 def test_a_group_is_a_frame_around_its_members() -> None:
     both = parallel(chain(make("b"), make("c")), make("other"), name="both", policy=best_effort)
     assert (

@@ -9,6 +9,7 @@ import pytest
 
 from graflow import RunStatus, TaskContext, TaskGraph, WorkflowEngine, parallel, task, testing
 from graflow.errors import TaskFailedError, WorkflowCancelledError
+from graflow.handlers import CoroutineHandler, TaskCall
 from tests.engine.support import Gate, turns
 
 
@@ -184,6 +185,37 @@ async def test_a_cancellation_that_a_task_leaves_behind_does_not_strike_the_next
 
     async with WorkflowEngine(concurrency=1) as engine:
         assert (await engine.execute(rude >> polite)).output == "returned before it could take effect"
+
+
+async def test_a_cancellation_that_a_task_leaves_behind_strikes_neither_its_hook_nor_a_task_group_of_the_next() -> None:
+    told: list[str] = []
+
+    class Telling(CoroutineHandler):
+        async def on_task_success(self, call: TaskCall, duration: float) -> None:
+            await turns(3)
+            told.append(call.task_id)
+
+    @task
+    async def rude() -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        me.cancel()
+
+    @task
+    async def grouping() -> str:
+        async def fail() -> None:
+            raise LookupError
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+        except* LookupError:
+            return "caught"
+        return "missed"
+
+    async with WorkflowEngine(concurrency=1, handlers={"coroutine": Telling()}) as engine:
+        assert (await engine.execute(rude >> grouping)).output == "caught"
+    assert told == ["rude", "grouping"]
 
 
 async def test_a_task_that_swallows_its_own_cancellation_goes_on() -> None:

@@ -48,7 +48,7 @@ async def test_leaving_the_block_of_a_handle_by_an_exception_cancels_the_run_and
 
 
 async def test_leaving_the_block_of_a_handle_by_cancellation_cancels_the_run_first() -> None:
-    gate, entered = Gate(), asyncio.Event()
+    gate, entered, unwound = Gate(), asyncio.Event(), asyncio.Event()
 
     @task
     async def slow() -> None:
@@ -56,6 +56,7 @@ async def test_leaving_the_block_of_a_handle_by_cancellation_cancels_the_run_fir
             await gate.wait()
         finally:
             await turns(5)
+            unwound.set()
 
     async with WorkflowEngine() as engine:
 
@@ -69,10 +70,10 @@ async def test_leaving_the_block_of_a_handle_by_cancellation_cancels_the_run_fir
         await gate.arrived()
         holding.cancel()
         await turns(2)
-        holding.cancel()  # a second one does not keep the run from being cancelled
+        holding.cancel()  # a second one does not cut the unwinding short
         with pytest.raises(asyncio.CancelledError):
             await holding
-        assert gate.unwound == 1
+        assert unwound.is_set()
         assert await (await engine.attach("r")).status() == RunStatus.CANCELLED
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from graflow import TaskContext, TaskGraph, WorkflowEngine, task, workflow
-from graflow.errors import RunConflictError, TaskFailedError
+from graflow.errors import RunConflictError, TaskFailedError, WorkflowCancelledError
 from tests.engine.support import Gate, collected, turns
 
 
@@ -233,35 +233,57 @@ async def test_several_who_ask_at_once_for_a_run_to_be_run_again_get_one() -> No
         assert [(await handle.result()).output for handle in handles] == [2] * 5
 
 
-async def test_what_the_first_run_left_in_line_is_not_taken_for_the_seconds() -> None:
-    visits: list[str] = []
-    fail = [True]
-
-    @task(priority="critical")
-    async def first() -> None:
-        if fail.pop() if fail else False:
-            raise ValueError
-        await turns(2)
-
-    @task(priority="low")
-    async def counted(n: int) -> None:
-        visits.append(f"counted {n}")
-
+async def test_whoever_waits_for_a_run_that_is_run_again_gets_the_end_of_the_one_or_the_other() -> None:
+    """In the moment in which the first has unwound, the second begins: nobody is told of a run that is going on."""
     gate = Gate()
 
     @task
-    async def blocker() -> None:
-        await gate.wait()
+    async def slow() -> str:
+        try:
+            await gate.wait()
+        finally:
+            await turns(3)
+        return "done"
 
-    async with WorkflowEngine(concurrency=1) as engine:
-        blocking = await engine.submit(blocker)
+    async with WorkflowEngine() as engine:
+        handle = await engine.submit(slow, run_id="r")
         await gate.arrived()
-        handle = await engine.submit(first | counted.map(range(5)), run_id="r")
+        cancelling = asyncio.create_task(handle.cancel())
+        await turns(1)
+        waiting = [asyncio.create_task(handle.result()) for _ in range(10)]
+        again = asyncio.create_task(engine.submit(slow, run_id="r", if_exists="rerun_failed"))
+        waiting += [asyncio.create_task(handle.result()) for _ in range(10)]
+        assert (await again).created
+        await gate.arrived()
         gate.open()
+        await cancelling
+        for result in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(result, WorkflowCancelledError) or result.output == "done"  # type: ignore[union-attr]
+
+
+async def test_what_the_first_run_left_in_line_is_not_taken_for_the_seconds() -> None:
+    blocked, counting, visits = Gate(), Gate(), list[int]()
+
+    @task
+    async def blocker(n: int) -> None:
+        await blocked.wait()
+
+    @task(priority="low")
+    async def counted(n: int) -> None:
+        visits.append(n)
+        await counting.wait()
+
+    async with WorkflowEngine(concurrency=20) as engine:
+        blocking = await engine.submit(blocker.map(range(20)))
+        await blocked.arrived(20)
+        first = await engine.submit(counted.map(range(5)), run_id="r")
+        await first.cancel()  # its attempts stay in line, as nobody has a slot to look at them
+        assert (await engine.backend.queue.metrics()).depth == 5
+        again = await engine.submit(counted.map(range(5)), run_id="r", if_exists="rerun_failed")
+        blocked.open()
         await blocking.result()
-        with pytest.raises(TaskFailedError):
-            await handle.result()
-        fail.append(False)
-        again = await engine.submit(first | counted.map(range(5)), run_id="r", if_exists="rerun_failed")
+        await counting.arrived(5)
+        await turns()
+        assert sorted(visits) == list(range(5))
+        counting.open()
         await again.result()
-    assert sorted(visits) == [f"counted {n}" for n in range(5)]

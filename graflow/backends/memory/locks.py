@@ -76,9 +76,9 @@ class MemoryLocks:
         self._watch(key, lock)
         # A timer of our own and not asyncio.timeout, whose cancellation could hit a claim that was just given the lock.
         timer = None if wait is None else loop.call_later(wait, _give_up, turn)
-        granted = False
+        granted: bool = False
         try:
-            granted = await turn
+            granted = bool(await turn)
         except asyncio.CancelledError:
             # The lock can have been given in the same turn of the loop in which the task was cancelled; it would stay
             # locked.
