@@ -119,7 +119,16 @@ def as_table(rows: Sequence[Row]) -> Table:
         table.add_column(heading, justify="left" if heading == "shape" else "right")
     for row in rows:
         first, again = f"{row.first / row.bare:.2f}x", f"{row.again / row.bare:.2f}x"
-        figures = (f"{row.bare:.1f}", f"{row.draw:.1f}", f"{row.first:.1f}", first, f"{row.again:.1f}", again, f"{row.kept:.0f}", f"{row.peak:.0f}")
+        figures = (
+            f"{row.bare:.1f}",
+            f"{row.draw:.1f}",
+            f"{row.first:.1f}",
+            first,
+            f"{row.again:.1f}",
+            again,
+            f"{row.kept:.0f}",
+            f"{row.peak:.0f}",
+        )
         table.add_row(row.shape, f"{row.steps:,}", *figures)
     return table
 

@@ -124,7 +124,15 @@ class TaskFailedError(RunError):
     code = "GF201"
 
     def __init__(
-        self, message: str, *, run_id: str, task_id: str, attempt: int = 1, error_type: str = "", remote_traceback: str = "", result: Any = None
+        self,
+        message: str,
+        *,
+        run_id: str,
+        task_id: str,
+        attempt: int = 1,
+        error_type: str = "",
+        remote_traceback: str = "",
+        result: Any = None,
     ) -> None:
         super().__init__(message, run_id=run_id, result=result)
         self.task_id = task_id

@@ -25,7 +25,9 @@ def open_backend(backend_or_url: str | Backend) -> Backend:
         if url.scheme == "memory":
             return MemoryBackend(strict=_is_strict(backend_or_url, url.query))
         if url.scheme in ("redis", "rediss", "unix"):
-            raise ConfigurationError(f'{url.scheme}:// needs the Redis backend, which is not in this version; use "memory://"', setting="url")
+            raise ConfigurationError(
+                f'{url.scheme}:// needs the Redis backend, which is not in this version; use "memory://"', setting="url"
+            )
     elif hasattr(backend_or_url, "coordinator"):
         return backend_or_url
     raise ConfigurationError(

@@ -19,9 +19,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from graflow.core.node import ParallelGroup
 from graflow.core.policy import best_effort
 from graflow.core.task import task
-from graflow.core.workflow import workflow
+from graflow.core.workflow import Workflow, workflow
 
 LISTED = 10
 """how many of the largest modules, the longest functions and the most imported modules are listed"""
@@ -189,8 +190,9 @@ def report(
     return Census(sums, largest, longest, imported, encodings)
 
 
-with workflow("census") as census:
-    parsed = parse.map(discover).with_policy(best_effort)
+census: Workflow[Census] = workflow("census", output=report)
+with census:
+    parsed: ParallelGroup[Outline] = parse.map(discover).with_policy(best_effort)
     census.add(discover >> parsed >> measure.map("parse") >> (sums | largest | longest | imported) >> report)
 
 

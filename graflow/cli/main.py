@@ -20,7 +20,9 @@ from graflow.cli.run import run
 USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 """What all complaints of the option parser derive from. Some versions of typer bring that parser along and others import it."""
 
-app = typer.Typer(name="graflow", help="Graphs of Python functions, run by asyncio.", add_completion=False, pretty_exceptions_enable=False)
+app: typer.Typer = typer.Typer(
+    name="graflow", help="Graphs of Python functions, run by asyncio.", add_completion=False, pretty_exceptions_enable=False
+)
 app.command()(run)
 app.command()(graph)
 app.command()(demo)

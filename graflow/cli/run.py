@@ -117,9 +117,16 @@ def perform(graph: Runnable, settings: RunSettings, *, quiet: bool, events: list
     """
     tracking = Tracking(picture_of(graph))
     run_id = settings.run_id if settings.run_id is not None else uuid4().hex
+    finished: list[Finished] = []
+
+    async def perform() -> None:
+        # Not returned: asyncio.run() makes a repr of what the main task returns (signal.getsignal does), which of a large result takes seconds.
+        finished.append(await _perform(graph, settings, run_id, tracking, quiet=quiet, events=events))
+
     try:
         with _without_word_of_threads():
-            return asyncio.run(_perform(graph, settings, run_id, tracking, quiet=quiet, events=events))
+            asyncio.run(perform())
+        return finished[0]
     except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
         leaving.be_abrupt()
         code = INTERRUPTED if isinstance(interrupt, KeyboardInterrupt) else TERMINATED

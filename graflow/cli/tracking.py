@@ -112,8 +112,8 @@ class Tracking:
                 entry.members = Members()
                 entry.items_of = box.items_of
                 self._maps[box.instances_of] = entry
-        self.over = False
-        self.now = 0.0
+        self.over: bool = False
+        self.now: float = 0.0
         self._origin: float | None = None
         self._running: set[str] = set()
         """members of mapped groups that run now"""

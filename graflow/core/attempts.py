@@ -51,7 +51,7 @@ class Attempts(Board, ABC):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        self.attempt = [0] * len(plan.ids)
+        self.attempt: list[int] = [0] * len(plan.ids)
         self.retries: dict[int, int] = {}
         """how much of the retry budget of its visit a node has used"""
         self.iterations: dict[int, Iteration] = {}
@@ -73,7 +73,7 @@ class Attempts(Board, ABC):
         """active nodes that wait for a place in a limited group: no attempt of theirs is out"""
         self.again: dict[int, list[Task[..., Any]]] = {}
         """dynamic tasks asked for once more while they were being visited (18)"""
-        self.outstanding = 0
+        self.outstanding: int = 0
         """attempts queued, delayed or running; with none left, and none suspended, the run is over (34)"""
         self.end: End | None = None
         self.starts: list[Start] = []
@@ -109,6 +109,11 @@ class Attempts(Board, ABC):
     @abstractmethod
     def enter_scope(self, scope: ScopeState) -> None:
         """Begin a visit of a group, or of the run."""
+
+    def allow_one_more_step(self) -> None:
+        """A node was added that brings its own share of the step limit, unless the user chose that (10)."""
+        if not self.limit_given:
+            self.step_limit += 1
 
     # ---- effects ----
 

@@ -71,20 +71,20 @@ class ScopeState:
     )  # fmt: skip
 
     def __init__(self, node: int, group: GroupPlan | None, members: Iterable[int], order: tuple[int, int]) -> None:
-        self.node = node
-        self.group = group
+        self.node: int = node
+        self.group: GroupPlan | None = group
         self.members: list[int] = list(members)
         self.lasts: list[int] = list(group.lasts) if group is not None else []
         self.pool: list[int] = []
         """all members that a mapped group ever had; a visit uses the first of them"""
         self.critical: frozenset[int] = group.critical if group is not None else frozenset()
-        self.critical_bad = 0
+        self.critical_bad: int = 0
         """how many of the critical branches have failed"""
-        self.order = order
-        self.open = len(self.members)
-        self.fresh = True
+        self.order: tuple[int, int] = order
+        self.open: int = len(self.members)
+        self.fresh: bool = True
         """nobody has touched the members since the run began: a visit has nothing to reset"""
-        self.entered = group is None
+        self.entered: bool = group is None
         """false while the group is visited but waits for a place in a limited group around it: then it cannot close"""
         self.dynamic: list[int] = []
         self.gotos: list[Goto] = []
@@ -108,11 +108,11 @@ class LoopState:
     __slots__ = ("bad", "ended", "leaps", "left", "open", "order", "plan", "turns")
 
     def __init__(self, plan: Loop, order: tuple[int, int]) -> None:
-        self.plan = plan
-        self.order = order
-        self.open = len(plan.body)
-        self.bad = 0
-        self.ended = False
+        self.plan: Loop = plan
+        self.order: tuple[int, int] = order
+        self.open: int = len(plan.body)
+        self.bad: int = 0
+        self.ended: bool = False
         self.left: set[int] = set()
         """nodes that left the loop in this round: it ends when the round has drained"""
         self.turns: list[Goto] = []
@@ -127,29 +127,29 @@ class Board:
     def __init__(self, plan: Plan) -> None:
         nodes = len(plan.ids)
         self.plan = plan
-        self.status = bytearray(nodes)
-        self.cycle = [0] * nodes
-        self.scope_of = plan.scope
-        self.branch_of = plan.branch
-        self.edge = bytearray(len(plan.edges))
-        self.want = bytearray(len(plan.edges))
-        self.undecided = list(plan.indegree)
-        self.fired = [0] * nodes
+        self.status: bytearray = bytearray(nodes)
+        self.cycle: list[int] = [0] * nodes
+        self.scope_of: list[int] = plan.scope
+        self.branch_of: list[int] = plan.branch
+        self.edge: bytearray = bytearray(len(plan.edges))
+        self.want: bytearray = bytearray(len(plan.edges))
+        self.undecided: list[int] = list(plan.indegree)
+        self.fired: list[int] = [0] * nodes
         self.broken: dict[int, int] = {}
         self.went: dict[int, list[Goto]] = {}
         """gotos to a node that is still waiting: each is one more fired edge into it (11)"""
-        self.ids = plan.ids
+        self.ids: list[str] = plan.ids
         self.dynamic: dict[int, int] = {}
         """nodes made at run time -> their maker, or the mapped group they belong to"""
         self.dynamic_tasks: dict[int, Task[..., Any]] = {}
         self.index_of_dynamic: dict[str, int] = {}
         # Regions close from the inside: loops before groups, the deepest first.
-        self.run_scope = ScopeState(RUN, None, plan.top, (1, 0))
+        self.run_scope: ScopeState = ScopeState(RUN, None, plan.top, (1, 0))
         self.scopes: dict[int, ScopeState] = {RUN: self.run_scope}
         for number, group in enumerate(plan.groups):
             if group is not None:
                 self.scopes[number] = self._scope_state(number, group)
-        self.loops = [LoopState(loop, (0, -loop.depth)) for loop in plan.loops]
+        self.loops: list[LoopState] = [LoopState(loop, (0, -loop.depth)) for loop in plan.loops]
         self.edge_agenda: deque[int] = deque()
         self.look_agenda: deque[int] = deque()
         self.visit_agenda: deque[int] = deque()

@@ -107,7 +107,6 @@ class CallPlan(msgspec.Struct, frozen=True):
         return [source.parameter.name for source in self.sources]
 
 
-
 class Recipe(msgspec.Struct, frozen=True):
     """How a node is run: what, with which arguments, and on which queue; worked out once for all its visits."""
 

@@ -126,9 +126,7 @@ def _find_loops(plan: Plan) -> None:
             plan.is_back[number_of_edge] = 1
         for node in loop.body:
             holders.setdefault(node, []).append(number)
-    plan.around = {
-        node: tuple(sorted(numbers, key=lambda number: -plan.loops[number].depth)) for node, numbers in holders.items()
-    }
+    plan.around = {node: tuple(sorted(numbers, key=lambda number: -plan.loops[number].depth)) for node, numbers in holders.items()}
 
 
 def _sort_edges(plan: Plan) -> None:

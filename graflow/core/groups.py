@@ -80,8 +80,7 @@ class GroupRules(Rounds):
             member = self.add_node(name, scope, place, scope.node, mapping.task)
             self.item_of[member] = place
             scope.pool.append(member)
-            if not self.limit_given:  # members are nodes: they bring their own share of the step limit (10)
-                self.step_limit += 1
+            self.allow_one_more_step()
         return None
 
     def _why_not_expand(self, scope: ScopeState, mapping: Mapping, count: int | None) -> GraflowError | None:

@@ -90,7 +90,7 @@ class Plan:
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self.drawn: dict[int, ParallelGroup[Any]] = {}
         """groups as they were drawn"""
         self.ids: list[str] = []
@@ -103,7 +103,7 @@ class Plan:
         self.max_cycles: dict[int, int] = {}
         self.top: range = range(0)
         self.edges: list[PlanEdge] = []
-        self.is_back = bytearray()
+        self.is_back: bytearray = bytearray()
         self.outs: list[tuple[int, ...]] = []
         """all edges that leave a node"""
         self.released: list[tuple[int, ...]] = []
@@ -120,7 +120,7 @@ class Plan:
         """nodes whose result some mapped group is expanded from"""
         self.start: int | None = None
         self.outputs: tuple[int, ...] = ()
-        self.output_given = False
+        self.output_given: bool = False
         self._digest: str | None = None
         self._all_ins: list[list[int]] | None = None
         self.substitute: Substitute | None = None

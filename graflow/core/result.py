@@ -31,7 +31,7 @@ class RunStatus(StrEnum):
     """not at its end; also while all that is left waits in a queue"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunResult(Generic[O_co]):
     """What a run has come to.
 
@@ -69,6 +69,11 @@ class RunResult(Generic[O_co]):
         if node_id in self.groups:
             return self.groups[node_id]
         raise KeyError(self._why_missing(node_id))
+
+    def __repr__(self) -> str:
+        """Short, whatever the results are: asyncio and loggers take the repr of what a coroutine returns, and results may be large."""
+        failed = f", {len(self.errors)} failed" if self.errors else ""
+        return f"<RunResult {self.run_id}: {self.status}, {len(self.results)} completed{failed}, {self.duration:.3f} s>"
 
     def __contains__(self, node: object) -> bool:
         node_id = node.id if isinstance(node, Node) else node

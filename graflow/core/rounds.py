@@ -97,7 +97,8 @@ class Rounds(Attempts):
         """Like an edge, a goto is undone with the visit that made it; those from outside the region stay."""
         if self.went:
             kept = {target: [goto for goto in gotos if goto[2] not in region] for target, gotos in self.went.items()}
-            self.went = {target: gotos for target, gotos in kept.items() if gotos}
+            self.went.clear()
+            self.went.update((target, gotos) for target, gotos in kept.items() if gotos)
         scope = self.scopes[self.scope_of[next(iter(region))]] if region else self.run_scope
         if scope.gotos:
             scope.gotos = [goto for goto in scope.gotos if goto[2] not in region]

@@ -36,12 +36,14 @@ class RunState(DirectiveRules):
     ``notes`` hold what is to be done; the caller empties them.
     """
 
+    outstanding: int
+
     def __init__(self, plan: Plan, *, start: int | None = None, on_failure: OnFailure = "fail", max_steps: int | None = None) -> None:
         super().__init__(plan)
         self.on_failure: OnFailure = on_failure
-        self.step_limit = len(plan.ids) + SPARE_STEPS if max_steps is None else max_steps
-        self.limit_given = max_steps is not None
-        self.steps = 0
+        self.step_limit: int = len(plan.ids) + SPARE_STEPS if max_steps is None else max_steps
+        self.limit_given: bool = max_steps is not None
+        self.steps: int = 0
         if start is None:
             self.enter_scope(self.run_scope)
         else:
@@ -289,7 +291,7 @@ class RunState(DirectiveRules):
 
     def finish(self, end: End) -> None:
         """End the run: nothing goes on, and what is out is taken back."""
-        self.end = end
+        self.end: End | None = end
         node = self.status.find(ACTIVE)
         while node >= 0:
             self.stop(node)

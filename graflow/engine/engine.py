@@ -65,11 +65,13 @@ class WorkflowEngine:
         lifespan: Lifespan | None = None,
         seed: int | None = None,
     ) -> None:
-        self.backend = open_backend(url_or_backend)
+        self.backend: Backend = open_backend(url_or_backend)
         self.namespace = namespace
         self._worker: TaskWorker | None = None
         if self.backend.local or embedded_worker:
-            self._worker = TaskWorker(self.backend, handlers=handlers, concurrency=concurrency, queues=None, lifespan=lifespan, grace=0.0, seed=seed)
+            self._worker = TaskWorker(
+                self.backend, handlers=handlers, concurrency=concurrency, queues=None, lifespan=lifespan, grace=0.0, seed=seed
+            )
         self._stack: AsyncExitStack | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -248,14 +250,21 @@ def _named(other: Any) -> str:
 
 
 def _options(
-    inputs: Mapping[str, Any] | None, run_id: str | None, timeout: float | None, max_steps: int | None, on_failure: OnFailure, if_exists: IfExists
+    inputs: Mapping[str, Any] | None,
+    run_id: str | None,
+    timeout: float | None,
+    max_steps: int | None,
+    on_failure: OnFailure,
+    if_exists: IfExists,
 ) -> RunOptions:
     if inputs is not None and not (isinstance(inputs, Mapping) and all(isinstance(key, str) for key in inputs)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"inputs={inputs!r}: give a mapping of names to values", setting="inputs")
     if timeout is not None and not (_is_number(timeout) and 0 < timeout < math.inf):
         raise ConfigurationError(f"timeout={timeout!r}: give the seconds that the run may take, more than 0, or None", setting="timeout")
     if max_steps is not None and not (_is_number(max_steps) and isinstance(max_steps, int) and max_steps >= 1):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"max_steps={max_steps!r}: give the number of visits that are allowed, 1 or more, or None", setting="max_steps")
+        raise ConfigurationError(
+            f"max_steps={max_steps!r}: give the number of visits that are allowed, 1 or more, or None", setting="max_steps"
+        )
     if on_failure not in ("fail", "continue"):
         raise ConfigurationError(f'on_failure={on_failure!r}: use "fail" or "continue"', setting="on_failure")
     if if_exists not in ("attach", "error", "rerun_failed"):

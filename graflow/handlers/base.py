@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from graflow.backends.base import Delivery
     from graflow.core.context import BaseContext
+    from graflow.core.task import Task
 
 
 class CallHost(Protocol):
@@ -40,10 +41,10 @@ class TaskCall:
     __slots__ = ("_context", "_delivery", "_host", "arguments", "cancelled", "task", "waiting")
 
     def __init__(self, delivery: Delivery, arguments: Mapping[str, Any], host: CallHost) -> None:
-        self.task = delivery.task
-        self.arguments = arguments
-        self.cancelled = False
-        self.waiting = 0
+        self.task: Task[..., Any] = delivery.task
+        self.arguments: Mapping[str, Any] = arguments
+        self.cancelled: bool = False
+        self.waiting: int = 0
         self._context: BaseContext | None = None
         self._delivery = delivery
         self._host = host

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from graflow.handlers.base import TaskCall
 
-logger = logging.getLogger("graflow.handlers.thread")
+logger: logging.Logger = logging.getLogger("graflow.handlers.thread")
 
 THREADS = 32
 """threads of one worker unless it is told otherwise: enough for blocking I/O, few enough for their stacks"""
@@ -39,7 +39,7 @@ class ThreadHandler(Handler):
     def __init__(self, threads: int = THREADS) -> None:
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"ThreadHandler(threads={threads!r}): give the number of threads, 1 or more", setting="threads")
-        self.concurrency = threads
+        self.concurrency: int | None = threads
         self.abandoned = 0
         self._limiter: anyio.CapacityLimiter | None = None
         self._calls: set[TaskCall] = set()

@@ -27,7 +27,7 @@ class VirtualEngine(WorkflowEngine):
     def __init__(
         self, *, seed: int | None, strict: bool, handlers: Mapping[str, Handler] | None, lifespan: Lifespan | None, concurrency: int
     ) -> None:
-        self.clock = VirtualClock()
+        self.clock: VirtualClock = VirtualClock()
         backend = MemoryBackend(strict=strict, clock=self.clock)
         super().__init__(backend, handlers=handlers, lifespan=lifespan, concurrency=concurrency, seed=seed)
         self._time = ExitStack()

@@ -47,8 +47,8 @@ class Refused(Exception):
 
     def __init__(self, value: object, *, deep: bool = False) -> None:
         super().__init__()
-        self.kind = None if deep else type(value)
-        self.remedy = "" if deep else _remedy(value)
+        self.kind: type[object] | None = None if deep else type(value)
+        self.remedy: str = "" if deep else _remedy(value)
         self.trail: list[tuple[int, str]] = []
 
     def inside(self, container: object, segment: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from graflow.core.boundary import UserCode
 from graflow.core.calls import check_iteration, find_arguments
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from graflow.core.outcome import Directives, NewTask
     from graflow.worker.metrics import Counter
 
-logger = logging.getLogger("graflow.worker")
+logger: logging.Logger = logging.getLogger("graflow.worker")
 
 
 class AwaitedCode(UserCode):
@@ -35,7 +35,7 @@ class AwaitedCode(UserCode):
 
     __slots__ = ()
 
-    passing = (*UserCode.passing, asyncio.CancelledError)
+    passing: ClassVar[tuple[type[BaseException], ...]] = (*UserCode.passing, asyncio.CancelledError)
 
 
 class AttemptRunner:
@@ -75,7 +75,8 @@ class AttemptRunner:
                 plan = delivery.call
                 arguments = plan.fixed if plan.needs_nothing and not delivery.iterated else await self._arguments(delivery)
                 if self._seals:  # nobody else may see what the task does to its arguments
-                    arguments = {name: self._backend.seal(value, name=f"argument {delivery.spec.task_id}.{name}") for name, value in arguments.items()}
+                    who, seal = delivery.spec.task_id, self._backend.seal
+                    arguments = {name: seal(given, name=f"argument {who}.{name}") for name, given in arguments.items()}
                 call = TaskCall(delivery, arguments, self)
                 if plan.context is not None:
                     call.arguments = {plan.context: call.context, **arguments}
@@ -209,7 +210,9 @@ class AttemptRunner:
             else:
                 await handler.on_task_failure(call, error, seconds)
         if code.error is not None:  # the outcome stands; the hook's own failure is told where operators look
-            logger.error("a hook of %s raised", type(handler).__name__, exc_info=code.error, extra={"run_id": call.run_id, "task_id": call.task_id})
+            logger.error(
+                "a hook of %s raised", type(handler).__name__, exc_info=code.error, extra={"run_id": call.run_id, "task_id": call.task_id}
+            )
 
     @property
     def abandoned_threads(self) -> int:

@@ -25,19 +25,23 @@ if TYPE_CHECKING:
 
     from graflow.backends.base import Backend
 
-logger = logging.getLogger("graflow.worker")
+logger: logging.Logger = logging.getLogger("graflow.worker")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app: typer.Typer = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @app.command()
 def aworker(
-    apps: Annotated[list[str] | None, typer.Option("--app", help="A module to import, so that its tasks are known; may be repeated.")] = None,
-    redis: Annotated[str, typer.Option(help="URL of the server that the runs live on.", envvar="GRAFLOW_REDIS_URL")] = "redis://localhost:6379/0",
+    apps: Annotated[
+        list[str] | None, typer.Option("--app", help="A module to import, so that its tasks are known; may be repeated.")
+    ] = None,
+    redis: Annotated[
+        str, typer.Option(help="URL of the server that the runs live on.", envvar="GRAFLOW_REDIS_URL")
+    ] = "redis://localhost:6379/0",
     concurrency: Annotated[int, typer.Option(help="Tasks at once.", envvar="MAX_CONCURRENT_TASKS")] = 100,
     queues: Annotated[str, typer.Option(help="Queues to serve, separated by commas.")] = "default",
-    worker_id: Annotated[str | None, typer.Option(help="What the worker is called; host, pid and a random part by default.", envvar="WORKER_ID")] = None,
+    worker_id: Annotated[str | None, typer.Option(help="What the worker is called; unique by default.", envvar="WORKER_ID")] = None,
     grace: Annotated[float, typer.Option(help="Seconds that running tasks are given when the worker is told to stop.")] = 25.0,
     log_level: Annotated[str, typer.Option(help=f"One of {', '.join(LEVELS)}.", envvar="LOG_LEVEL")] = "INFO",
 ) -> None:
@@ -85,12 +89,15 @@ def _import(module: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        raise ConfigurationError(f"--app {module}: cannot be imported ({error}); run the command where the module can be found", setting="app") from error
+        remedy = "run the command where the module can be found"
+        raise ConfigurationError(f"--app {module}: cannot be imported ({error}); {remedy}", setting="app") from error
 
 
 def _remote(backend: Backend) -> Backend:
     if backend.local:
-        raise ConfigurationError("a worker process cannot reach runs in another process's memory; give the URL of a server", setting="redis")
+        raise ConfigurationError(
+            "a worker process cannot reach runs in another process's memory; give the URL of a server", setting="redis"
+        )
     return backend
 
 

@@ -37,9 +37,9 @@ class Counter:
     __slots__ = ("failed", "seconds", "succeeded")
 
     def __init__(self) -> None:
-        self.succeeded = 0
-        self.failed = 0
-        self.seconds = 0.0
+        self.succeeded: int = 0
+        self.failed: int = 0
+        self.seconds: float = 0.0
 
     def read(self, worker_id: str, *, running: int, abandoned: int) -> WorkerMetrics:
         """The counts as a value."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from graflow.worker.lifespan import Lifespan
     from graflow.worker.metrics import WorkerMetrics
 
-logger = logging.getLogger("graflow.worker")
+logger: logging.Logger = logging.getLogger("graflow.worker")
 
 STUBBORN = 5.0
 """seconds that cancelled tasks are given to leave their ``finally`` blocks before the worker ends without them"""
@@ -71,9 +71,9 @@ class TaskWorker:
         lifespan: Lifespan | None = None,
         seed: int | None = None,
     ) -> None:
-        self.backend = open_backend(backend_or_url)
+        self.backend: Backend = open_backend(backend_or_url)
         self.handlers: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), **_checked(handlers or {})}
-        self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self.worker_id: str = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self._slots = WorkerSlots(self.handlers, concurrency, queues)
         self._grace = _checked_grace(grace)
         self._lifespan = lifespan

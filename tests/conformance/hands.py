@@ -8,9 +8,9 @@ from typing import Any
 
 from graflow import TaskGraph, task
 from graflow.backends.base import Backend, Delivery, RunOptions
+from graflow.core.compiler import compile_plan
 from graflow.core.node import Node
 from graflow.core.outcome import Directives, Outcome, Retry, Success, Suspend, describe
-from graflow.core.compiler import compile_plan
 from graflow.core.plan import Plan
 from graflow.wire.messages import RunEvent
 

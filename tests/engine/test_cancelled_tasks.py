@@ -203,15 +203,20 @@ async def test_a_cancellation_that_a_task_leaves_behind_strikes_neither_its_hook
 
     @task
     async def grouping() -> str:
+        me = asyncio.current_task()
+        assert me is not None
+        assert not me.cancelling()  # what code asks that tells its own cancellation from that of what it awaits
+
         async def fail() -> None:
             raise LookupError
 
+        found = "missed"
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(fail())
         except* LookupError:
-            return "caught"
-        return "missed"
+            found = "caught"
+        return found
 
     async with WorkflowEngine(concurrency=1, handlers={"coroutine": Telling()}) as engine:
         assert (await engine.execute(rude >> grouping)).output == "caught"

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from graflow import RunStatus, WorkflowEngine, task
-from graflow.errors import WorkflowCancelledError
+from graflow.errors import GraflowError, WorkflowCancelledError
+from graflow.handlers import CoroutineHandler
 from tests.engine.support import Gate, nothing_left, turns
 
 # ---- the block of a handle -----------------------------------------------------------------------------------------
@@ -153,6 +154,37 @@ async def test_leaving_the_engine_by_cancellation_unwinds_its_runs_all_the_same(
         assert unwound.is_set()
 
 
+async def test_being_cancelled_again_while_leaving_the_engine_cuts_nothing_short() -> None:
+    gate, steps = Gate(), list[str]()
+
+    class Stopping(CoroutineHandler):
+        async def stop(self) -> None:
+            steps.append("handler stopped")
+
+    @task
+    async def slow() -> None:
+        try:
+            await gate.wait()
+        finally:
+            await turns(10)
+            steps.append("unwound")
+
+    async def serve() -> None:
+        async with WorkflowEngine(handlers={"coroutine": Stopping()}) as engine:
+            await engine.submit(slow)
+            await asyncio.Event().wait()
+
+    async with nothing_left():
+        serving = asyncio.create_task(serve())
+        await gate.arrived()
+        for _ in range(3):
+            serving.cancel()
+            await turns(2)
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert steps == ["unwound", "handler stopped"]
+
+
 async def test_whoever_waits_for_a_run_is_told_when_the_engine_is_left() -> None:
     gate = Gate()
 
@@ -166,6 +198,28 @@ async def test_whoever_waits_for_a_run_is_told_when_the_engine_is_left() -> None
         await gate.arrived()
     with pytest.raises(WorkflowCancelledError, match="the engine was closed"):
         await waiting
+
+
+async def test_a_run_that_waits_to_be_run_again_is_not_begun_when_the_engine_is_left() -> None:
+    gate = Gate()
+
+    @task
+    async def slow() -> None:
+        try:
+            await gate.wait()
+        finally:
+            await turns(5)
+
+    async with WorkflowEngine() as engine:
+        handle = await engine.submit(slow, run_id="r")
+        await gate.arrived()
+        cancelling = asyncio.create_task(handle.cancel())
+        await turns(1)
+        again = asyncio.create_task(engine.submit(slow, run_id="r", if_exists="rerun_failed"))
+        await turns(1)
+    await cancelling
+    with pytest.raises(GraflowError, match="run 'r' was not begun: the engine was closed while the run before it unwound"):
+        await again
 
 
 async def test_delayed_retries_do_not_keep_the_engine_from_closing() -> None:

@@ -246,7 +246,7 @@ STEPS = {
     "the result of what there is not": Mistake(
         run(fetch >> asks_unknown),
         UnknownTaskError,
-        "result_of('ftech'): the run has no such task; it has 'fetch', 'asks_unknown'",
+        "result_of('ftech'): the run has no such task; did you mean 'fetch'? it has 'fetch', 'asks_unknown'",
         {"ids": ("ftech",), "known": ("fetch", "asks_unknown")},
     ),
     "a result that is not there yet": Mistake(

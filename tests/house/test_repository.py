@@ -23,9 +23,7 @@ def files() -> list[Path]:
         listed = subprocess.run(git, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
     except (FileNotFoundError, subprocess.CalledProcessError):
         return [
-            path
-            for path in ROOT.rglob("*")
-            if not any(map(NOT_IN_A_COMMIT.fullmatch, path.relative_to(ROOT).parts)) and path.is_file()
+            path for path in ROOT.rglob("*") if not any(map(NOT_IN_A_COMMIT.fullmatch, path.relative_to(ROOT).parts)) and path.is_file()
         ]
     return [path for name in listed if name and (path := ROOT / name).is_file()]
 

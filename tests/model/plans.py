@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from graflow.core.edge import Edge
 from graflow.core.compiler import connect
+from graflow.core.edge import Edge
 from graflow.core.plan import RUN, GroupPlan, Mapping, Plan, PlanEdge
 from graflow.core.policy import GroupPolicy, strict
 from graflow.core.task import Task, task

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from graflow.core.compiler import compile_plan
 from graflow.core.edge import Edge
 from graflow.core.graph import TaskGraph
 from graflow.core.group import ParallelGroup, parallel
 from graflow.core.node import Node
-from graflow.core.compiler import compile_plan
 from graflow.core.plan import RUN, Plan
 from graflow.core.task import task
 from tests.model.generate import Drawing, Shape

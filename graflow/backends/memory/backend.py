@@ -36,8 +36,10 @@ class MemoryBackend:
     def __init__(self, *, strict: bool = False, clock: Clock | None = None, retention: float = DAY, queue_limit: int | None = None) -> None:
         self.seals = strict
         self.clock: Clock = clock or SystemClock()
-        self.queue = MemoryTaskQueue(clock=self.clock, limit=queue_limit)
-        self.coordinator = MemoryCoordinator(self.queue, self.clock, retention=retention, seal=codec.roundtrip if strict else None)
+        self.queue: MemoryTaskQueue = MemoryTaskQueue(clock=self.clock, limit=queue_limit)
+        self.coordinator: MemoryCoordinator = MemoryCoordinator(
+            self.queue, self.clock, retention=retention, seal=codec.roundtrip if strict else None
+        )
 
     def seal(self, value: Any, *, name: str = "value") -> Any:
         """A value as the next task will see it; in strict mode SerializationError, with ``name``, if it cannot travel."""

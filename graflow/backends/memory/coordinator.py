@@ -14,6 +14,7 @@ from graflow.backends.memory.barrier import MemoryBarriers
 from graflow.backends.memory.channel import MemoryChannel
 from graflow.backends.memory.run import MemoryDelivery, MemoryRun, RunRecord
 from graflow.backends.memory.view import MemoryStepView
+from graflow.core.naming import close_matches, listed
 from graflow.core.result import RunStatus
 from graflow.core.sameness import same_values
 from graflow.errors import GraflowError, MissingArgumentError, RunConflictError, UnknownRunError, UnknownTaskError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from graflow.core.plan import Plan
     from graflow.wire.messages import RunEvent
 
-logger = logging.getLogger("graflow.backends.memory")
+logger: logging.Logger = logging.getLogger("graflow.backends.memory")
 
 UNWINDING = 5.0
 """seconds that an ended run waits for its cancelled tasks to leave their ``finally`` blocks before its result is handed out all the same"""
@@ -55,6 +56,7 @@ class MemoryCoordinator(MemoryBarriers):
         self._records: WeakValueDictionary[str, RunRecord] = WeakValueDictionary()
         self._remembered: dict[str, tuple[float, RunRecord]] = {}
         self._fetchers: set[asyncio.Future[None]] = set()
+        self._times_closed = 0
         queue.on_ready = self._wake_fetchers
         queue.count_in_flight = self._count_in_flight
 
@@ -70,7 +72,10 @@ class MemoryCoordinator(MemoryBarriers):
             if unwinding is None:
                 self._queue.purge(options.run_id)
                 break
+            times_closed = self._times_closed
             await unwinding.settled()  # two runs of one id at the same time would use one channel
+            if times_closed != self._times_closed:
+                raise GraflowError(f"run {options.run_id!r} was not begun: the engine was closed while the run before it unwound")
         self._queue.check_room()
         inputs = {key: self._sealed(value, f'inputs["{key}"]') for key, value in options.inputs.items()}
         self._check_bound(plan)
@@ -102,11 +107,13 @@ class MemoryCoordinator(MemoryBarriers):
         """Whether a run of a known id is to be run again; a RunConflictError where it is neither the same nor may be replaced."""
         run_id = options.run_id
         if known.plan is not plan and known.plan.digest != plan.digest:
-            raise RunConflictError(f"run {run_id!r} exists with another plan (workflow {known.plan.name!r}); choose another run_id", run_id=run_id)
+            raise RunConflictError(
+                f"run {run_id!r} exists with another plan (workflow {known.plan.name!r}); choose another run_id", run_id=run_id
+            )
         if not same_values(known.options.inputs, options.inputs):
             raise RunConflictError(f"run {run_id!r} exists with other inputs; choose another run_id", run_id=run_id)
         if options.if_exists == "error":
-            raise RunConflictError(f"run {run_id!r} exists; choose another run_id, or submit with if_exists=\"attach\"", run_id=run_id)
+            raise RunConflictError(f'run {run_id!r} exists; choose another run_id, or submit with if_exists="attach"', run_id=run_id)
         snapshot = known.snapshot
         return options.if_exists == "rerun_failed" and snapshot is not None and snapshot.status in (RunStatus.FAILED, RunStatus.CANCELLED)
 
@@ -259,8 +266,9 @@ class MemoryCoordinator(MemoryBarriers):
         state = _running(delivery).state
         node = state.find(node_id)
         if node is None:
-            known = state.ids[:5]
-            raise UnknownTaskError(f"result_of({node_id!r}): the run has no such task; it has {', '.join(map(repr, known))}", ids=(node_id,), known=known)
+            guess = close_matches(node_id, state.ids)
+            what = f"result_of({node_id!r}): the run has no such task; {guess}it has {listed(state.ids)}"
+            raise UnknownTaskError(what, ids=(node_id,), known=state.ids[:5])
         if node not in state.results:
             raise MissingArgumentError(
                 f"result_of({node_id!r}): that task has not completed; draw an edge from it, or catch this",
@@ -347,6 +355,7 @@ class MemoryCoordinator(MemoryBarriers):
 
     async def close(self) -> None:
         """Cancel what still runs and wait until it has unwound."""
+        self._times_closed += 1
         running = list(self._runs.values())
         for run in running:
             if run.state.cancel("the engine was closed"):
@@ -376,5 +385,6 @@ def _run_of(delivery: Delivery) -> MemoryRun | None:
 def _running(delivery: Delivery) -> MemoryRun:
     run = _run_of(delivery)
     if run is None:
-        raise GraflowError(f"attempt {delivery.spec.attempt} at task {delivery.spec.task_id!r} is over, and so is what its context could ask for")
+        spec = delivery.spec
+        raise GraflowError(f"attempt {spec.attempt} at task {spec.task_id!r} is over, and so is what its context could ask for")
     return run

@@ -28,7 +28,7 @@ class EventLog:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.closed = False
+        self.closed: bool = False
         self._readers: set[asyncio.Future[None]] = set()
 
     def append(self, entry: Entry) -> None:

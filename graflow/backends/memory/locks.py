@@ -23,8 +23,8 @@ class Claim:
     __slots__ = ("deadline", "ttl", "turn")
 
     def __init__(self, ttl: float) -> None:
-        self.ttl = ttl
-        self.deadline = 0.0
+        self.ttl: float = ttl
+        self.deadline: float = 0.0
         self.turn: asyncio.Future[bool] | None = None
         """resolved with True when the lock is the claim's, with False when the wait is over without it"""
 

@@ -30,7 +30,7 @@ class Lane:
     __slots__ = ("_taken", "queue", "ranks")
 
     def __init__(self, queue: str) -> None:
-        self.queue = queue
+        self.queue: str = queue
         self.ranks: tuple[deque[tuple[float, TaskSpec]], ...] = tuple(deque() for _ in PRIORITIES)
         self._taken = 0
 
@@ -93,7 +93,7 @@ class MemoryTaskQueue:
         self._delayed_of: dict[str, int] = {}
         """run -> how many delayed attempts it has: most runs have none when they end, and need not be looked for"""
         self._timer: asyncio.TimerHandle | None = None
-        self.ready = 0
+        self.ready: int = 0
         """attempts in line, which could start now"""
         self._enqueued = 0
         self._fetched = 0

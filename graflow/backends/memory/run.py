@@ -43,9 +43,9 @@ class RunRecord:
     __slots__ = ("__weakref__", "log", "options", "plan", "snapshot")
 
     def __init__(self, plan: Plan, options: RunOptions) -> None:
-        self.plan = plan
-        self.options = options
-        self.log = EventLog()
+        self.plan: Plan = plan
+        self.options: RunOptions = options
+        self.log: EventLog = EventLog()
         self.snapshot: Snapshot | None = None
 
 
@@ -62,24 +62,38 @@ class _Made(NamedTuple):
 class MemoryRun:
     """A run in progress and all that belongs to it."""
 
-    __slots__ = ("_made", "channel", "clock", "ended_at", "live", "log", "options", "plan", "record", "started_at", "state", "timer", "waiters")
+    __slots__ = (
+        "_made",
+        "channel",
+        "clock",
+        "ended_at",
+        "live",
+        "log",
+        "options",
+        "plan",
+        "record",
+        "started_at",
+        "state",
+        "timer",
+        "waiters",
+    )
 
     def __init__(self, record: RunRecord, channel: MemoryChannel, clock: Clock) -> None:
         plan, options = record.plan, record.options
-        self.record = record
-        self.plan = plan
-        self.options = options
-        self.channel = channel
-        self.clock = clock
-        self.log = record.log
+        self.record: RunRecord = record
+        self.plan: Plan = plan
+        self.options: RunOptions = options
+        self.channel: MemoryChannel = channel
+        self.clock: Clock = clock
+        self.log: EventLog = record.log
         self.live: dict[Key, MemoryDelivery] = {}
         self.waiters: set[asyncio.Future[None]] = set()
         self.timer: asyncio.TimerHandle | None = None
-        self.started_at = clock.monotonic()
+        self.started_at: float = clock.monotonic()
         self.ended_at: float | None = None
         self._made: dict[int, _Made] = {}
         start = options.start if options.start is not None else plan.start
-        self.state = RunState(plan, start=start, on_failure=options.on_failure, max_steps=options.max_steps)
+        self.state: RunState = RunState(plan, start=start, on_failure=options.on_failure, max_steps=options.max_steps)
 
     @property
     def is_over(self) -> bool:
@@ -207,7 +221,11 @@ class MemoryRun:
             self.timer = None
         self.record.snapshot = snapshot = self.snapshot()
         end = snapshot.ending
-        data = {"status": snapshot.status.value, "cause": end.cause if end is not None else "", "reason": end.reason if end is not None else ""}
+        data = {
+            "status": snapshot.status.value,
+            "cause": end.cause if end is not None else "",
+            "reason": end.reason if end is not None else "",
+        }
         self.tell("run_finished", data=data)
         self.log.close()
         self.channel.close()
