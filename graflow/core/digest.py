@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from graflow.core.edge import Edge
     from graflow.core.node import ParallelGroup
+    from graflow.core.policy import GroupPolicy
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 """Types whose ``repr`` says all there is to say, and is quick to make."""
@@ -28,6 +29,92 @@ class Graph(Protocol):
     @property
     def edges(self) -> tuple[Edge, ...]: ...
     def scope_of(self, node_id: str) -> str | None: ...
+
+
+class Numbered(Protocol):
+    """What is read of a plan here."""
+
+    name: str
+    ids: list[str]
+    tasks: list[Any]
+    groups: list[Any]
+    scope: list[int]
+    branch: list[int]
+    edges: list[Any]
+    start: int | None
+    outputs: tuple[int, ...]
+    output_given: bool
+
+
+def digest_plan(plan: Numbered) -> str:
+    """The sha-256, in hex, of a plan: its structure and code, and where it begins and ends.
+
+    By columns, each of which is made into text at once: a plan may hold 100 000 nodes, and their names, numbers and arguments are all that
+    differs among most of them.
+    """
+    code = _Code()
+    kinds = [-1 if task is None else code.kind(task) for task in plan.tasks]
+    bound = _Bound()
+    for number, task in enumerate(plan.tasks):
+        if task is not None and task.bound:
+            bound.add(number, task.bound)
+    groups: list[Any] = []
+    for number, group in enumerate(plan.groups):
+        if group is not None:
+            groups.append((number, group.members, group.lasts, group.limit, code.policy(group.policy)))
+            mapping = group.mapping
+            if mapping is not None:
+                groups.append((mapping.source, mapping.parameter, mapping.task.id, code.kind(mapping.task)))
+                bound.add(~number, mapping.task.bound)
+    nodes = (plan.name, plan.ids, plan.scope, plan.branch, kinds, list(code.kinds), bound.columns)
+    edges = [[edge.source for edge in plan.edges], [edge.target for edge in plan.edges], [edge.on for edge in plan.edges]]
+    ends = (plan.start, plan.outputs if plan.output_given else None)
+    return hashlib.sha256(repr((nodes, groups, edges, ends)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class _Code:
+    """The code behind the tasks and policies of a plan; each function, and options that thousands of clones share, are looked into once."""
+
+    __slots__ = ("_known", "_policies", "kinds")
+
+    def __init__(self) -> None:
+        self.kinds: dict[tuple[bytes, bytes, bool], int] = {}
+        """a number for whatever is another task by more than its id and arguments"""
+        self._known: dict[tuple[int, int], int] = {}
+        self._policies: dict[int, bytes] = {}
+
+    def kind(self, task: Any) -> int:
+        """The number of the task's options and function."""
+        spec, options = task.spec, task.options
+        known = self._known.get((id(spec), id(options)))
+        if known is None:
+            parts = (code_identity(options), spec.identity, spec.inject_context)
+            known = self._known[id(spec), id(options)] = self.kinds.setdefault(parts, len(self.kinds))
+        return known
+
+    def policy(self, policy: GroupPolicy) -> bytes:
+        """What identifies a policy, with its function."""
+        known = self._policies.get(id(policy))
+        if known is None:
+            known = self._policies[id(policy)] = code_identity(cast("Any", policy))
+        return known
+
+
+class _Bound:
+    """The arguments bound to tasks, as columns: whose they are, the names, the values."""
+
+    __slots__ = ("columns",)
+
+    def __init__(self) -> None:
+        self.columns: tuple[list[int], list[str], list[Any]] = ([], [], [])
+
+    def add(self, owner: int, bound: Mapping[str, Any]) -> None:
+        owners, names, values = self.columns
+        for name in sorted(bound) if len(bound) > 1 else bound:
+            value = bound[name]
+            owners.append(owner)
+            names.append(name)
+            values.append(value if type(value) in _SCALARS else _identity_of(value))
 
 
 def digest_graph(graph: Graph) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from graflow.core.board import ACTIVE, CANCELLED, DONE, FIRE, SKIP, WAITING
 from graflow.core.ending import End
 from graflow.core.groups import GroupRules
 from graflow.core.outcome import describe
-from graflow.core.plan import RUN
-from graflow.errors import DuplicateTaskError, UnknownTaskError
+from graflow.core.wishes import GraphProblem, clash, read_wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from graflow.core.board import Goto
     from graflow.core.outcome import Directives, Iteration, NewTask, Success
@@ -60,47 +58,14 @@ class DirectiveRules(GroupRules):
 
     def _read_targets(self, node: int, directives: Directives) -> tuple[list[int], list[NewTask], GraphProblem | None]:
         """Where to go and what to add; or what is wrong with it (15, 18)."""
+        wanted = read_wishes(self.plan, self._planned(node), self.ids[node], directives)
         new: list[NewTask] = []
-        wanted = list(directives.goto)
-        for request in directives.new:
-            known = self.plan.index.get(request.task.id)
-            if known is not None and self.plan.holds(known, request.task):
-                wanted.append(request.task.id)
-            elif known is None and self._may_make(node, request.task.id):
+        for request in wanted.new:
+            if self._may_make(node, request.task.id):
                 new.append(request)
             elif not request.ignore_existing:
-                return [], [], self._clash(node, request.task.id)
-        targets: list[int] = []
-        for name in dict.fromkeys(wanted):
-            target = self.plan.index.get(name)
-            if target is None or not self.plan_sees(node, target):
-                return [], [], self._out_of_sight(node, name)
-            targets.append(target)
-        return targets, new, None
-
-    def _clash(self, node: int, name: str) -> DuplicateTaskError:
-        return DuplicateTaskError(
-            f"task {self.ids[node]!r} adds a task {name!r}, but there is another one of that id; "
-            f'give it a new id with task.clone("..."), or pass if_exists="ignore"',
-            ids=(name,),
-        )
-
-    def _out_of_sight(self, node: int, name: str) -> UnknownTaskError:
-        known = [self.plan.ids[other] for other in islice(self._in_sight(node), 5)]
-        return UnknownTaskError(
-            f"task {self.ids[node]!r} goes to {name!r}, which is not a node beside it or beside a group around it; "
-            f"it can go to {', '.join(map(repr, known))}",
-            ids=(name,),
-            known=known,
-        )
-
-    def _in_sight(self, node: int) -> Iterator[int]:
-        scope = self.plan.scope[self._planned(node)]
-        while scope != RUN:
-            group = self.plan.groups[scope]
-            yield from group.members if group is not None else ()
-            scope = self.plan.scope[scope]
-        yield from self.plan.top
+                return [], [], clash(self.ids[node], request.task.id)
+        return wanted.targets, new, wanted.problem
 
     def _may_make(self, node: int, name: str) -> bool:
         number = self.index_of_dynamic.get(name)
@@ -233,15 +198,8 @@ class DirectiveRules(GroupRules):
             self.loops[number].left.add(node)
         return left
 
-    def plan_sees(self, node: int, target: int) -> bool:
-        """Whether a goto from ``node`` may name ``target`` (15)."""
-        return self.plan.sees(self._planned(node), target)
-
     def _planned(self, node: int) -> int:
         """The node of the plan that a task stems from: one made at run time sees what its maker sees."""
         while node in self.dynamic:
             node = self.dynamic[node]
         return node
-
-
-GraphProblem = DuplicateTaskError | UnknownTaskError

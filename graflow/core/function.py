@@ -21,15 +21,17 @@ class FunctionSpec:
         function: the plain function, method, partial or callable object.
         name: what it is called, or an empty text where it has no usable name.
         is_async: whether calling it gives a coroutine.
+        inject_context: whether the first parameter was said to take the context.
         signature: its parameters.
     """
 
-    __slots__ = ("_identity", "function", "is_async", "name", "signature")
+    __slots__ = ("_identity", "function", "inject_context", "is_async", "name", "signature")
 
     def __init__(self, function: Callable[..., Any], *, inject_context: bool = False) -> None:
         self.function: Callable[..., Any] = function
         self.name: str = _name_of(function)
         self.is_async: bool = _refuse_generators(function, self.name)
+        self.inject_context: bool = inject_context
         self.signature: FunctionSignature = FunctionSignature(function, inject_context=inject_context)
         self._identity: bytes | None = None
         self._check_contexts()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from graflow.core import expansion
 from graflow.core.board import CANCELLED, DONE, FAILED, SKIPPED, WAITING, ScopeState
 from graflow.core.boundary import UserCode
-from graflow.core.outcome import GroupFailure, TaskError, describe
+from graflow.core.outcome import GroupFailure, describe, policy_not_met
 from graflow.core.policy import GroupState
 from graflow.core.rounds import Rounds
-from graflow.errors import ArgumentTypeError, DuplicateTaskError, GraflowError, InvalidPolicyError, MissingArgumentError
 
 if TYPE_CHECKING:
     from graflow.core.outcome import Failure
     from graflow.core.plan import Mapping
+    from graflow.errors import GraflowError
 
 
 class GroupRules(Rounds):
@@ -75,8 +75,7 @@ class GroupRules(Rounds):
         for place in range(len(scope.pool), count):
             name = f"{mapping.task.id}[{place}]"
             if self.find(name) is not None:
-                message = f"group {self.ids[scope.node]!r} makes a task {name!r}, but there is one of that id"
-                return DuplicateTaskError(message, ids=(name,))
+                return expansion.taken(self.ids[scope.node], name)
             member = self.add_node(name, scope, place, scope.node, mapping.task)
             self.item_of[member] = place
             scope.pool.append(member)
@@ -86,17 +85,9 @@ class GroupRules(Rounds):
     def _why_not_expand(self, scope: ScopeState, mapping: Mapping, count: int | None) -> GraflowError | None:
         group, source, parameter = self.ids[scope.node], self.ids[mapping.source], mapping.parameter
         if count is None:
-            return MissingArgumentError(
-                f"group {group!r} maps over the result of {source!r}, which has none: it was skipped, failed or has not run",
-                task_id=group, parameter=parameter, available=(),
-            )  # fmt: skip
+            return expansion.no_items(group, source, parameter)
         if count < 0:
-            got = type(self.results[mapping.source]).__name__
-            return ArgumentTypeError(
-                f"group {group!r} maps over the result of {source!r}, which is of type {got}; return a list or tuple from {source!r} "
-                f"(a set has no order that two processes agree on)",
-                task_id=group, parameter=parameter, expected="a list or tuple", got=got,
-            )  # fmt: skip
+            return expansion.not_a_list(group, source, parameter, type(self.results[mapping.source]).__name__)
         return None
 
     def _use_members(self, scope: ScopeState, count: int) -> None:
@@ -115,14 +106,13 @@ class GroupRules(Rounds):
             return None
         policy, group = scope.group.policy, self.ids[scope.node]
         if policy.kind == "at_least_n" and policy.n > len(members):
-            message = f"group {group!r} wants at least {policy.n} to succeed but was expanded to {len(members)} members"
-            return InvalidPolicyError(message, ids=(group,))
+            return expansion.too_few(group, policy.n, len(members))
         if policy.kind != "critical":
             return None
         places = {self.ids[member]: place for place, member in enumerate(members)}
         unknown = [name for name in policy.ids if name not in places]
         if unknown:
-            return InvalidPolicyError(f"group {group!r} calls {unknown} critical, but has no such members", ids=unknown)
+            return expansion.no_such_critical(group, unknown)
         self._set_critical(scope, frozenset(places[name] for name in policy.ids))
         return None
 
@@ -208,13 +198,8 @@ class GroupRules(Rounds):
     def fail_group(self, scope: ScopeState) -> None:
         """The policy was not met: cancel what is left and fail the group with its branches' errors."""
         self.stop_members(scope)
-        group = self.ids[scope.node]
         failed, cancelled, skipped, succeeded = self._sort_branches(scope)
-        told = [f"{branch}: {cause.error.error_type}: {cause.error.message}" for branch, cause in islice(failed.items(), 3)]
-        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-        why = f"{len(failed)} of {len(scope.lasts)} branches failed ({'; '.join(told)}{more})"
-        message = f"group {group!r}: {why if failed else 'its policy was not met'}"
-        error = TaskError(group, self.attempt[scope.node], "ParallelGroupError", message)
+        error = policy_not_met(self.ids[scope.node], self.attempt[scope.node], failed, len(scope.lasts))
         self.fail(scope.node, GroupFailure(error, failed, succeeded + skipped, cancelled))
 
     def _sort_branches(

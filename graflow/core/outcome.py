@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,6 +11,8 @@ import msgspec
 from graflow.core.boundary import UserCode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from graflow.core.task import Task
 
 
@@ -104,6 +107,22 @@ class GroupFailure(msgspec.Struct, frozen=True):
     failed: dict[str, Failure | GroupFailure]
     succeeded: tuple[str, ...]
     cancelled: tuple[str, ...]
+
+
+def policy_not_met(group: str, attempt: int, failed: Mapping[str, Failure | GroupFailure], branches: int) -> TaskError:
+    """The error of a group whose policy was not met.
+
+    Args:
+        group: its id.
+        attempt: its attempt.
+        failed: the branches that failed, with their errors.
+        branches: how many there are.
+    """
+    told = [f"{branch}: {cause.error.error_type}: {cause.error.message}" for branch, cause in islice(failed.items(), 3)]
+    more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
+    why = f"{len(failed)} of {branches} branches failed ({'; '.join(told)}{more})"
+    message = f"group {group!r}: {why if failed else 'its policy was not met'}"
+    return TaskError(group, attempt, "ParallelGroupError", message)
 
 
 def describe(exception: BaseException, task_id: str, attempt: int = 1) -> Failure:

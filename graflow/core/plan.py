@@ -7,14 +7,12 @@ top-level ones first, so that a group's members are a range.
 from __future__ import annotations
 
 from copy import copy
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from graflow.core.digest import digest_graph
-from graflow.core.edge import Edge
+from graflow.core.digest import digest_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,8 +141,7 @@ class Plan:
     def digest(self) -> str:
         """What identifies the plan in every process: sha-256 over structure and code, start and output included."""
         if self._digest is None:
-            ends = [self.start, self.outputs if self.output_given else None]
-            self._digest = sha256(repr((digest_graph(_Drawn(self)), ends)).encode()).hexdigest()
+            self._digest = digest_plan(self)
         return self._digest
 
     @property
@@ -200,17 +197,3 @@ class Plan:
                     seen.add(target)
                     work.append(target)
         return seen
-
-
-class _Drawn:
-    """A plan seen as the graph that it was compiled from, which may have been changed since."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.name = plan.name
-        self.nodes = {name: plan.tasks[number] or plan.drawn[number] for number, name in enumerate(plan.ids)}
-        self.edges = tuple(Edge(plan.ids[edge.source], plan.ids[edge.target], edge.on) for edge in plan.edges)
-        self._plan = plan
-
-    def scope_of(self, node_id: str) -> str | None:
-        scope = self._plan.scope[self._plan.index[node_id]]
-        return None if scope == RUN else self._plan.ids[scope]
