@@ -21,6 +21,7 @@
     ├── MissingArgumentError           inside a step; seen as TaskFailedError.__cause__
     ├── ArgumentTypeError              "
     ├── TaskTimeoutError               "
+    ├── WorkerLostError                "
     ├── ChannelTypeError               "
     ├── SerializationError             a value that cannot travel
     ├── UntrustedPayloadError          a pickle without a valid signature
@@ -262,6 +263,17 @@ class TaskTimeoutError(GraflowError):
         super().__init__(message)
         self.task_id = task_id
         self.timeout = timeout
+
+
+class WorkerLostError(GraflowError):
+    """A task cost so many workers their lives that it is not given to another. ``task_id``, ``workers`` is how many."""
+
+    code = "GF305"
+
+    def __init__(self, message: str, *, task_id: str, workers: int) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.workers = workers
 
 
 class ChannelTypeError(GraflowError):

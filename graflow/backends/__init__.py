@@ -12,27 +12,48 @@ if TYPE_CHECKING:
     from graflow.backends.base import Backend
 
 
-def open_backend(backend_or_url: str | Backend) -> Backend:
+REMOTE = ("redis", "rediss", "unix")
+"""the schemes of a server"""
+
+
+def open_backend(backend_or_url: str | Backend, *, namespace: str = "graflow", local_code: bool = False) -> Backend:
     """The backend that a URL names; a backend is returned as it is.
 
-    ``memory://`` is this process; ``memory://?strict=1`` passes every value through the wire codec.
+    ``memory://`` is this process; ``memory://?strict=1`` passes every value through the wire codec. ``redis://``, ``rediss://`` and ``unix://``
+    are a Redis server.
+
+    Args:
+        backend_or_url: the backend, or where it is.
+        namespace: keeps applications that share a server apart.
+        local_code: let functions that only this process has be run, by a worker in this process.
 
     Raises:
-        ConfigurationError: the URL names no backend that there is.
+        ConfigurationError: the URL names no backend that there is, or the client for it is not installed.
     """
     if isinstance(backend_or_url, str):
         url = urlsplit(backend_or_url)
         if url.scheme == "memory":
             return MemoryBackend(strict=_is_strict(backend_or_url, url.query))
-        if url.scheme in ("redis", "rediss", "unix"):
-            raise ConfigurationError(
-                f'{url.scheme}:// needs the Redis backend, which is not in this version; use "memory://"', setting="url"
-            )
+        if url.scheme in REMOTE:
+            return _redis(backend_or_url, url.scheme, namespace, local_code)
     elif hasattr(backend_or_url, "coordinator"):
         return backend_or_url
     raise ConfigurationError(
-        f'no backend for {backend_or_url!r}: use "memory://", "memory://?strict=1", or a backend object', setting="url"
+        f'no backend for {backend_or_url!r}: use "memory://", "memory://?strict=1", "redis://...", or a backend object', setting="url"
     )
+
+
+def _redis(url: str, scheme: str, namespace: str, local_code: bool) -> Backend:
+    """Imported when it is asked for: the client is an extra."""
+    try:
+        from graflow.backends.redis.backend import RedisBackend
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("graflow"):
+            raise
+        raise ConfigurationError(
+            f"{scheme}:// needs the Redis client, which is not installed: pip install 'graflow[redis]'", setting="url"
+        ) from error
+    return RedisBackend(url, namespace=namespace, local_code=local_code)
 
 
 def _is_strict(url: str, query: str) -> bool:

@@ -65,7 +65,7 @@ class WorkflowEngine:
         lifespan: Lifespan | None = None,
         seed: int | None = None,
     ) -> None:
-        self.backend: Backend = open_backend(url_or_backend)
+        self.backend: Backend = open_backend(url_or_backend, namespace=namespace, local_code=embedded_worker)
         self.namespace = namespace
         self._worker: TaskWorker | None = None
         if self.backend.local or embedded_worker:

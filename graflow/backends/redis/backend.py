@@ -1,0 +1,95 @@
+"""The Redis backend: any number of engines and workers, on any number of machines, over one server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from graflow.backends.redis.client import RedisClient
+from graflow.backends.redis.coordinator import RedisCoordinator
+from graflow.backends.redis.crew import UNKNOWN_GRACE, Crew
+from graflow.backends.redis.leases import LoopHeart
+from graflow.backends.redis.planstore import PlanStore
+from graflow.backends.redis.queue import RedisTaskQueue
+from graflow.backends.redis.waiting import Waiting
+from graflow.core.clock import SystemClock
+from graflow.wire import codec
+from graflow.wire.local import this_process
+
+if TYPE_CHECKING:
+    from graflow.core.clock import Clock
+
+DAY: Final = 86_400.0
+
+
+class RedisBackend:
+    """Queues, runs and channels on a Redis server.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database where there are such.
+        namespace: keeps applications that share a server apart.
+        retention: seconds that a run and its results are kept after its end.
+        queue_limit: how many attempts may wait at once, None for any number.
+        local_code: let functions that only this process has (closures, those of ``__main__``) be submitted. Only a worker in this very process can
+            run them.
+        unknown_grace: seconds for which an attempt whose function a worker does not know is left to other workers.
+        heart: where the lease of a worker is renewed: in a process of its own, out of reach of what runs here, or on the event loop.
+
+    Example:
+        >>> backend = RedisBackend("redis://localhost:6379/0", namespace="shop")
+        >>> async with WorkflowEngine(backend) as engine:
+        ...     await engine.execute(workflow)
+    """
+
+    local = False
+    seals = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "graflow",
+        retention: float = DAY,
+        queue_limit: int | None = None,
+        local_code: bool = False,
+        unknown_grace: float = UNKNOWN_GRACE,
+        heart: Literal["process", "loop"] = "process",
+    ) -> None:
+        self.clock: Clock = SystemClock()
+        self.client = RedisClient(url, namespace=namespace)
+        self._waiting = Waiting(self.client)
+        code = this_process if local_code else None
+        self.plans = PlanStore(self.client, code)
+        self.crew = Crew(self.client, self._waiting, self.plans, code, grace=unknown_grace)
+        self.crew.heart = LoopHeart(self.client, self.crew.lose)
+        self.queue: RedisTaskQueue = RedisTaskQueue(self.client, limit=queue_limit)
+        self.coordinator: RedisCoordinator = RedisCoordinator(
+            self.client, self._waiting, self.plans, self.crew, retention=retention, queue_limit=queue_limit
+        )
+        self._users = 0
+
+    def seal(self, value: Any, *, name: str = "value") -> Any:
+        """A value as the next task will see it; SerializationError, with ``name``, if it cannot travel."""
+        return codec.roundtrip(value, name=name)
+
+    async def open(self) -> None:
+        """Connect, and see whether the server will do. An engine and its worker may both open it: the last to close it does.
+
+        Raises:
+            BackendUnavailableError: no answer.
+            BackendUnsuitableError: the server is too old, or would throw data away.
+        """
+        self._users += 1
+        if self._users == 1:
+            await self.client.open()
+
+    async def close(self) -> None:
+        """Give leases up and connections."""
+        self._users -= 1
+        if self._users <= 0:
+            self._users = 0
+            await self.coordinator.close()
+            await self.crew.close()
+            await self._waiting.close()
+            await self.client.close()
+
+

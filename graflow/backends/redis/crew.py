@@ -1,0 +1,440 @@
+"""The worker side of a process: its name on the server, what it holds, and how attempts come in and outcomes go out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from graflow.backends.redis.blobs import as_text, encode
+from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
+from graflow.backends.redis.desk import TICK, Desk, Entries
+from graflow.backends.redis.entries import CONTINUATION, Brought, Entry, Reply, Token, decode_entry, read_reply
+from graflow.backends.redis.events import NUMBERS
+from graflow.backends.redis.failures import encode_failure
+from graflow.backends.redis.hands import Hands
+from graflow.backends.redis.keys import parse_stream
+from graflow.backends.redis.outcomes import continued, handed_back, judged, settled, unknown_here
+from graflow.backends.redis.planstore import PlanGoneError
+from graflow.backends.redis.reading import read_run
+from graflow.backends.redis.scripts.runs import BUDGET, BURY, CLAIM, SETTLE, TELL
+from graflow.backends.redis.verdicts import judge
+from graflow.core.outcome import describe
+from graflow.errors import BackendUnavailableError, FunctionNotFoundError, GraflowError, SerializationError
+from graflow.wire import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from graflow.backends.base import Delivery, Slots
+    from graflow.backends.redis.client import RedisClient
+    from graflow.backends.redis.leases import Heart
+    from graflow.backends.redis.planstore import PlanStore
+    from graflow.backends.redis.snapshot import RunReader
+    from graflow.backends.redis.waiting import Subscription, Waiting
+    from graflow.core.outcome import Outcome
+    from graflow.core.plan import Plan
+    from graflow.wire.local import LocalCode
+
+_log = logging.getLogger("graflow.redis")
+
+UNKNOWN_GRACE: Final = 600.0
+"""seconds for which an attempt that nobody here can run is left to other workers: a new version may be on its way to all of them"""
+VALUES_LIVE: Final = 3600
+"""seconds that a value which was written before its outcome outlives a worker that dies in between"""
+_SOON: Final = 5.0
+
+
+class Crew:
+    """Everything of this process that runs attempts, under one name and one lease.
+
+    Args:
+        client: the server.
+        waiting: the connection of all waits.
+        plans: plans by key.
+        local_code: names functions that only this process has.
+        grace: seconds for which an unknown function is left to other workers.
+    """
+
+    def __init__(
+        self, client: RedisClient, waiting: Waiting, plans: PlanStore, local_code: LocalCode | None, *, grace: float = UNKNOWN_GRACE
+    ) -> None:
+        self._client = client
+        self._waiting = waiting
+        self._plans = plans
+        self._local = local_code
+        self._grace = grace
+        self.name: str = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self.consumer: str = ""
+        self.heart: Heart | None = None
+        self._hands = Hands()
+        self._desks: WeakKeyDictionary[Slots, Desk] = WeakKeyDictionary()
+        self._queues: list[str] = []
+        self._subscriptions: list[Subscription] = []
+        self._joining = asyncio.Lock()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._told: list[tuple[Any, ...]] = []
+        self._due = float("inf")
+        self._repeats = 0
+        self._closed = False
+
+    # ---- joining and leaving ----
+
+    async def join(self) -> None:
+        """Take a name and a lease, from the first fetch on."""
+        if self.consumer or self._closed:
+            return
+        async with self._joining:
+            if self.consumer:
+                return
+            if not self._subscriptions:
+                keys = self._client.keys
+                self._subscriptions.append(await self._waiting.listen(keys.stops, self._hear_stops))
+                self._subscriptions.append(await self._waiting.listen(f"{keys.prefix}queues", self._hear_of_queue))
+            consumer = f"{self.name}.{uuid4().hex[:4]}"
+            if self.heart is not None:
+                await self.heart.start(consumer, self._info())
+            await self._look_for_queues()
+            self.consumer = consumer
+
+    def _info(self) -> bytes:
+        handlers = sorted({handler for slots in self._desks for handler in slots.handlers})
+        every = any(slots.queues is None for slots in self._desks)
+        queues = None if every else sorted({queue for slots in self._desks for queue in slots.queues or ()})
+        return encode({"name": self.name, "handlers": handlers, "queues": queues, "pid": os.getpid(), "host": socket.gethostname()})
+
+    def lose(self) -> None:
+        """The lease has lapsed: drop everything, and begin again under another name."""
+        dropped = self._hands.drop_all()
+        self.consumer = ""
+        text = "worker %s was taken for dead; %d of its tasks are stopped, and it goes on under another name"
+        _log.warning(text, self.name, len(dropped), extra={"worker_id": self.name})
+        for desk in list(self._desks.values()):
+            self._spawn(desk.unblock())
+
+    async def close(self) -> None:
+        """Give the lease up and stop."""
+        self._closed = True
+        for job in list(self._jobs):
+            job.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs)
+        for desk in list(self._desks.values()):
+            desk.close()
+        if self.heart is not None and self.consumer:
+            await self.heart.stop()
+        for subscription in self._subscriptions:
+            await subscription.close()
+        self._subscriptions.clear()
+
+    # ---- what is heard ----
+
+    def _hear_stops(self, payload: bytes | None) -> None:
+        if payload is not None:
+            self._hands.stop(payload)
+        elif len(self._hands):  # messages may have been missed: ask after every run of which something is held
+            self._spawn(self._look_after_runs())
+
+    async def _look_after_runs(self) -> None:
+        key = self._client.keys.run
+        for run in {(each.entry.run_id, each.entry.generation) for each in self._hands}:
+            state = await self._client.commands.hget(key(run[0]), "st")  # type: ignore[misc]
+            if state != b"r":
+                self._hands.stop(encode(run))
+
+    def _hear_of_queue(self, payload: bytes | None) -> None:
+        self._spawn(self._look_for_queues())
+
+    async def _look_for_queues(self) -> None:
+        streams = await self._client.commands.smembers(self._client.keys.streams)  # type: ignore[misc]
+        queues = sorted({parse_stream(name.decode())[0] for name in streams} | {"default"})
+        if queues != self._queues:
+            self._queues = queues
+            for desk in list(self._desks.values()):
+                await desk.rearm()
+
+    # ---- attempts in ----
+
+    def desk(self, slots: Slots) -> Desk:
+        """The desk of a worker."""
+        desk = self._desks.get(slots)
+        if desk is None:
+            desk = self._desks[slots] = Desk(self._client, slots, lambda: self._queues)
+        return desk
+
+    async def fetch(self, slots: Slots) -> list[Delivery]:
+        """Attempts for the free slots; waits until there is at least one."""
+        desk = self.desk(slots)
+        async with desk.lock:
+            while True:
+                await self.join()
+                if desk.unsure:
+                    found = await self._recover(desk)
+                elif not any(room > 0 for _, room in desk.free()):
+                    desk.freed.clear()
+                    await desk.freed.wait()
+                    continue
+                else:
+                    found = await self._wait_for_work(desk)
+                if found:
+                    return found
+
+    async def _wait_for_work(self, desk: Desk) -> list[Delivery]:
+        """A read that is not cancelled with its caller: what it brings then is put back."""
+        consumer = self.consumer
+        wait = max(0.0, self._due - asyncio.get_running_loop().time())
+        reading = asyncio.ensure_future(desk.read(consumer, wait))
+        try:
+            entries = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            self._spawn(self._put_back(desk, reading, consumer))
+            raise
+        if not entries and asyncio.get_running_loop().time() < self._due:
+            return []
+        if consumer != self.consumer:  # the lease has lapsed while it waited, and what it brought is somebody else's by now
+            return []
+        return await self._claim(desk, entries)
+
+    async def _put_back(self, desk: Desk, reading: asyncio.Future[Entries], consumer: str) -> None:
+        await desk.unblock()
+        entries = [entry for entry in await reading if entry[0] != TICK]
+        back: list[tuple[Any, ...]] = []
+        for stream, id, _, text in entries:
+            entry = decode_entry(text)
+            back.append((stream, id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt, "b", as_text(text), False, False, False))
+        if back:
+            await self._client.call(SETTLE, (self._client.shift, BUDGET, encode(back), consumer, b"", b""))
+
+    async def _claim(self, desk: Desk, entries: Entries, *, again: bool = False) -> list[Delivery]:
+        free = desk.free()
+        wanted = b"" if again else desk.turns.wanted(_less(free, entries), desk.queues())
+        blob = encode([(stream, id, field.decode(), as_text(text)) for stream, id, field, text in entries])
+        args = (self._client.shift, BUDGET, blob, self.consumer, wanted, b"1" if again else b"0")
+        return await self._ask(CLAIM, args, desk, free)
+
+    async def _recover(self, desk: Desk) -> list[Delivery]:
+        """A reply was lost, and with it perhaps attempts: what is pending under our name and not in our hands is taken again."""
+        desk.unsure = False
+        prefix = self._client.keys.prefix
+        streams = desk.streams()
+        entries: Entries = []
+        for stream in streams:
+            try:
+                reply = await self._client.commands.xreadgroup("g", self.consumer, {f"{prefix}q:{stream}": "0"}, count=1000)
+            except BackendUnavailableError:
+                raise
+            except Exception as error:
+                if "NOGROUP" in str(error):
+                    continue
+                desk.unsure = True
+                raise
+            for _, found in reply or ():
+                entries += [
+                    (stream, id.decode(), *next(iter(fields.items())))
+                    for id, fields in found
+                    if fields and Token(stream, id.decode()) not in self._hands
+                ]
+        return await self._claim(desk, entries, again=True) if entries else []
+
+    async def _ask(self, script: Any, args: Sequence[Any], desk: Desk, free: Sequence[tuple[str, int]]) -> list[Delivery]:
+        """Call a script that hands attempts out. The slots that it may fill are spoken for meanwhile."""
+        reserved, before = desk.reserved, self._client.repeats
+        for handler, room in free:
+            reserved[handler] = reserved.get(handler, 0) + max(0, room)
+        try:
+            reply = read_reply(await self._client.call(script, args))
+        except BaseException:
+            desk.unsure = True
+            raise
+        finally:
+            for handler, room in free:
+                reserved[handler] -= max(0, room)
+        if self._client.repeats != before:
+            desk.unsure = True
+        return await self._take(reply, desk)
+
+    async def _take(self, reply: Reply, desk: Desk) -> list[Delivery]:
+        self._due = asyncio.get_running_loop().time() + reply.due / 1000 if reply.due >= 0 else float("inf")
+        found: list[Delivery] = []
+        for brought in reply.deliveries:
+            entry = decode_entry(brought.text)
+            plan = self._plans.at_hand(entry.plan)
+            delivery = await self._deliver(brought, entry, plan)
+            if delivery is not None:
+                desk.slots.take(delivery.spec.handler)
+                desk.turns.took(delivery.spec.handler)
+                found.append(delivery)
+        if reply.continuations:
+            self._spawn(self._continue(reply.continuations))
+        for token, field, text in reply.odd:
+            await self._bury(token, field, text)
+        return found
+
+    async def _deliver(self, brought: Brought, entry: Entry, plan: Plan | None) -> RedisDelivery | None:
+        try:
+            if plan is None:
+                plan = await self._plans.load(entry.plan)
+            if entry.node < len(plan.ids) and plan.groups[entry.node] is not None:
+                self._spawn(self._judge(brought.token, entry, plan))
+                return None
+            delivery = make_delivery(brought, entry, plan, self._local)
+        except (FunctionNotFoundError, SerializationError, PlanGoneError) as error:
+            await self._give_up(brought, entry, error)
+            return None
+        self._hands.take(delivery)
+        return delivery
+
+    async def _give_up(self, brought: Brought, entry: Entry, error: GraflowError) -> None:
+        """Another worker may be able to run it; after a grace it fails, and is among the dead letters."""
+        _log.warning("run %s, node %d cannot be run here: %s", entry.run_id, entry.node, error, extra={"run_id": entry.run_id})
+        failure = describe(error, f"#{entry.node}", entry.attempt)
+        fields = unknown_here(brought, entry, as_text(encode_failure(failure)), round(self._grace * 1000))
+        await self._send([fields])
+
+    async def _judge(self, token: Token, entry: Entry, plan: Plan) -> None:
+        """A policy of the user's own is asked for its verdict."""
+        reader = await read_run(self._client, self._plans, entry.run_id)
+        if reader is not None:
+            verdict = judge(plan, entry.node, reader.image, reader.name_of, entry.attempt)
+            await self._send([judged(token, entry, verdict)])
+
+    async def _continue(self, continuations: Sequence[tuple[Token, bytes]]) -> None:
+        """Go on with what a call was not allowed to do any more."""
+        outcomes = []
+        for token, text in continuations:
+            entry = decode_entry(text)
+            outcomes.append(continued(token.stream, token.id, entry.run_id, entry.generation, CONTINUATION))
+        await self._send(outcomes)
+
+    async def _bury(self, token: Token, field: bytes, text: bytes) -> None:
+        reason = "undecodable"
+        try:
+            version = msgspec.msgpack.decode(text, type=list[msgspec.Raw])[0]
+            if field == b"m" and int(msgspec.msgpack.decode(version)) > 1:
+                reason = "newer_protocol"
+        except (ValueError, IndexError, TypeError):
+            pass
+        _log.error("a message on %s cannot be read and goes to the dead letters: %s", token.stream, reason)
+        await self._client.call(BURY, (self._client.shift, BUDGET, token.stream, token.id, reason))
+
+    # ---- outcomes out ----
+
+    async def settle(self, done: Sequence[tuple[Delivery, Outcome | None]], slots: Slots) -> list[Delivery]:
+        """Write outcomes, and take what the freed slots can."""
+        desk = self.desk(slots)
+        fields: list[tuple[Any, ...]] = []
+        prefix = self._client.keys.prefix
+        for delivery, outcome in done:
+            if isinstance(delivery, RedisDelivery) and self._hands.let_go(delivery):
+                ready = settled(delivery, outcome, prefix, self._local)
+                if ready.values or ready.items:
+                    await self._write_values(ready.values, ready.items)
+                fields.append(ready.fields)
+        if not self.consumer:
+            desk.freed.set()
+            return []
+        free = desk.free()
+        told, self._told = self._told, []
+        wanted = desk.turns.wanted(free, desk.queues())
+        args = (self._client.shift, BUDGET, encode(fields), self.consumer, wanted, encode(told) if told else b"")
+        found = await self._ask(SETTLE, args, desk, free)
+        desk.freed.set()
+        if not found:
+            await desk.rearm()
+        return found
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Hand attempts back unrun."""
+        back = [handed_back(each) for each in deliveries if isinstance(each, RedisDelivery) and self._hands.let_go(each)]
+        if back:
+            await self._send(back)
+        for desk in list(self._desks.values()):
+            desk.freed.set()
+
+    async def _send(self, outcomes: Sequence[tuple[Any, ...]]) -> None:
+        """Outcomes of which nobody waits for what follows."""
+        await self._client.call(SETTLE, (self._client.shift, BUDGET, encode(outcomes), self.consumer, b"", b""))
+
+    async def _write_values(self, values: Mapping[str, bytes], items: tuple[str, list[bytes]] | None) -> None:
+        async with self._client.commands.pipeline(transaction=False) as pipe:
+            for key, value in values.items():
+                pipe.set(key, value, ex=VALUES_LIVE)
+            if items is not None:
+                key, each = items
+                for begin in range(0, len(each), 512):
+                    pipe.hset(key, mapping={str(begin + place): item for place, item in enumerate(each[begin : begin + 512])})
+                pipe.expire(key, VALUES_LIVE)
+            await pipe.execute()
+
+    # ---- what tasks tell ----
+
+    def publish(self, delivery: Delivery, type: str, data: Mapping[str, Any]) -> None:
+        """Tell the run's observers something, with the next outcome or in a moment."""
+        if not isinstance(delivery, RedisDelivery) or delivery.stopped or delivery.token not in self._hands:
+            return
+        entry = delivery.entry
+        blob = as_text(codec.encode(dict(data), name="data"))
+        told = (entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt, NUMBERS[type], blob)
+        if not self._told:
+            asyncio.get_running_loop().call_soon(self._tell_soon)
+        self._told.append(told)
+
+    def _tell_soon(self) -> None:
+        if self._told and not self._closed:
+            told, self._told = self._told, []
+            self._spawn(self._tell(told))
+
+    async def _tell(self, told: Sequence[tuple[Any, ...]]) -> None:
+        await self._client.call(TELL, (self._client.shift, BUDGET, encode(told)))
+
+    # ---- who is there ----
+
+    async def unserved(self, reader: RunReader) -> dict[str, str]:
+        """Steps in progress that no living worker can run, and why."""
+        workers = await self.workers()
+        told: dict[str, str] = {}
+        for name, queue, handler in reader.in_progress():
+            if not any(handler in each["handlers"] and (each["queues"] is None or queue in each["queues"]) for each in workers):
+                told[name] = f"no worker serves the queue {queue!r} with the handler {handler!r}"
+        return told
+
+    async def workers(self) -> list[dict[str, Any]]:
+        """What living workers say about themselves."""
+        keys, commands = self._client.keys, self._client.commands
+        seconds, micros = await commands.time()  # type: ignore[misc]
+        now = seconds * 1000 + micros // 1000 + self._client.shift
+        alive = await commands.zrangebyscore(keys.leases, now, "+inf")
+        if not alive:
+            return []
+        infos = await commands.hmget(keys.workers, alive)  # type: ignore[misc]
+        return [msgspec.msgpack.decode(info) for info in infos if info]
+
+    # ---- jobs ----
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        job = asyncio.create_task(work, name="graflow-crew")
+        self._jobs.add(job)
+        job.add_done_callback(self._ended)
+
+    def _ended(self, job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        error = None if job.cancelled() else job.exception()
+        if error is not None and not self._closed:
+            _log.error("something that a worker does in the background failed", exc_info=error, extra={"worker_id": self.name})
+
+
+def _less(free: Sequence[tuple[str, int]], entries: Entries) -> list[tuple[str, int]]:
+    """Room for more, beside what a read has brought already."""
+    brought: dict[str, int] = {}
+    for stream, _, _, _ in entries:
+        if stream != TICK:
+            handler = parse_stream(stream)[1]
+            brought[handler] = brought.get(handler, 0) + 1
+    return [(handler, room - brought.get(handler, 0)) for handler, room in free]

@@ -1,0 +1,174 @@
+"""Where one worker of this process gets its work: a blocking read while it is idle, and what is handed out with each outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from graflow.backends.redis import faults
+from graflow.backends.redis.client import BLOCK, FAILURES
+from graflow.backends.redis.keys import stream_name
+from graflow.backends.redis.link import Link, pack
+from graflow.backends.redis.turns import Turns
+from graflow.core.options import PRIORITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graflow.backends.base import Slots
+    from graflow.backends.redis.client import RedisClient
+
+_log = logging.getLogger("graflow.redis")
+
+Entries = list[tuple[str, str, bytes, bytes]]
+"""stream, id, field, message"""
+TICK: Final = "!tick"
+_GRACE: Final = 2.0
+_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class Desk:
+    """The blocking read of one worker.
+
+    It is only a wake-up: one entry of each stream at most, as a read cannot be narrowed once it waits. It is never cancelled: whether the server
+    had already handed something out could not be told. It is ended from outside, and what it brings then is put back.
+
+    Args:
+        client: the server.
+        slots: how much the worker can take.
+        queues_of: the queues that there are, for a worker that serves all.
+    """
+
+    def __init__(self, client: RedisClient, slots: Slots, queues_of: Any) -> None:
+        self._client = client
+        self._queues_of = queues_of
+        self.slots = slots
+        self.turns = Turns()
+        self.lock = asyncio.Lock()
+        """one waits for work at a time"""
+        self.reserved: dict[str, int] = {}
+        """slots that are asked for in a call under way"""
+        self.freed = asyncio.Event()
+        self.unsure = False
+        """a read was lost: what it took is among the pending entries"""
+        self._link: Link | None = None
+        self._link_id = 0
+        self._armed: frozenset[str] = frozenset()
+        self._known: set[str] = set()
+        """streams that have their group"""
+        self._failures = 0
+
+    # ---- how much ----
+
+    def free(self) -> list[tuple[str, int]]:
+        """How many more of each handler could start, beyond those that are on their way."""
+        slots, reserved = self.slots, self.reserved
+        return [(handler, slots.free(handler) - reserved.get(handler, 0)) for handler in slots.handlers]
+
+    def queues(self) -> Sequence[str]:
+        """The queues that the worker serves."""
+        chosen = self.slots.queues
+        return self._queues_of() if chosen is None else chosen
+
+    def streams(self) -> list[str]:
+        """The streams of handlers with a free slot."""
+        return [
+            stream_name(queue, handler, rank)
+            for handler, room in self.free()
+            if room > 0
+            for queue in self.queues()
+            for rank in PRIORITIES
+        ]
+
+    # ---- waiting ----
+
+    async def read(self, consumer: str, seconds: float) -> Entries:
+        """Wait until there is something, for so many seconds at most; nothing when the time is up, or when the wait was ended from outside."""
+        streams = self.streams()
+        self._armed = frozenset(streams)
+        prefix = self._client.keys.prefix
+        try:
+            link = await self._connected()
+            await self._ensure_groups(link, streams)
+            wait = max(1, round(min(BLOCK, seconds) * 1000))
+            names = [f"{prefix}q:{stream}" for stream in streams]
+            words = ("XREADGROUP", "GROUP", "g", consumer, "COUNT", 1, "BLOCK", wait, "STREAMS", self._client.keys.tick, *names)
+            reply = await link.ask(pack((*words, *(">" for _ in range(len(names) + 1)))))
+        except FAILURES as error:
+            await self._failed(error)
+            return []
+        finally:
+            self._armed = frozenset()
+        self._failures = 0
+        return _entries(reply, prefix)
+
+    async def rearm(self) -> None:
+        """End the read if it does not wait for all that the worker could take by now."""
+        if self._armed and not self._armed.issuperset(self.streams()):
+            await self.unblock()
+
+    async def unblock(self) -> None:
+        """End the read that waits, if one does."""
+        link = self._link
+        if link is None or not link.alive or not self._armed:
+            return
+        try:
+            await self._client.line("control").ask(pack(("CLIENT", "UNBLOCK", self._link_id)))
+        except FAILURES as error:  # it ends by itself within seconds
+            _log.info("a read could not be ended early: %s", error)
+
+    def forget_groups(self) -> None:
+        """The server may have been emptied: have the groups looked after again."""
+        self._known.clear()
+
+    def close(self) -> None:
+        """Give the connection up."""
+        if self._link is not None:
+            self._link.abort()
+            self._link = None
+
+    async def _connected(self) -> Link:
+        if self._link is None or not self._link.alive:
+            self._link = await self._client.connect(answer=BLOCK + _GRACE)
+            self._link_id = int(await self._link.ask(pack(("CLIENT", "ID"))))
+        return self._link
+
+    async def _ensure_groups(self, link: Link, streams: Sequence[str]) -> None:
+        """A read of a stream without a group is an error, even while the stream does not exist yet."""
+        keys = self._client.keys
+        missing = [stream for stream in (TICK, *streams) if stream not in self._known]
+        for stream in missing:
+            key = keys.tick if stream == TICK else keys.stream(stream)
+            try:
+                await link.ask(pack(("XGROUP", "CREATE", key, "g", "0", "MKSTREAM")))
+                await link.ask(pack(("EXPIRE", key, 86400)))
+            except FAILURES as error:
+                if faults.code_of(error) != "BUSYGROUP":
+                    raise
+            self._known.add(stream)
+        if len(missing) > 1:
+            await link.ask(pack(("SADD", keys.streams, *(stream for stream in missing if stream != TICK))))
+            await link.ask(pack(("EXPIRE", keys.streams, 7 * 86400)))
+
+    async def _failed(self, error: Exception) -> None:
+        self.forget_groups()
+        code = faults.code_of(error)
+        if code not in ("NOGROUP", "UNBLOCKED"):
+            self.unsure = True
+            self.close()
+            pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+            self._failures += 1
+            _log.warning("the wait for work broke off (%s); trying again in %g s", error, pause)
+            await asyncio.sleep(pause)
+
+
+def _entries(reply: Any, prefix: str) -> Entries:
+    found: Entries = []
+    for name, entries in reply or ():
+        stream = name.decode()[len(prefix) :]
+        stream = TICK if stream == "tick" else stream[2:]
+        for id, fields in entries:
+            if fields:
+                found.append((stream, id.decode(), fields[0], fields[1]))
+    return found

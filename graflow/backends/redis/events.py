@@ -1,0 +1,54 @@
+"""The events of a run, read from its stream: one entry for all that a call of a script told."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, cast
+
+import msgspec
+
+from graflow.backends.redis.blobs import from_text
+
+EVENTS: Final = (
+    "run_started",
+    "task_started",
+    "task_succeeded",
+    "task_failed",
+    "task_retrying",
+    "task_skipped",
+    "task_cancelled",
+    "task_suspended",
+    "group_started",
+    "group_succeeded",
+    "group_failed",
+    "iteration",
+    "progress",
+    "message",
+    "no_worker",
+    "run_finished",
+)
+"""by number, as scripts/attempts.lua writes them"""
+NUMBERS: Final = {name: number for number, name in enumerate(EVENTS)}
+
+_parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_number: Final = msgspec.msgpack.Decoder(int).decode
+_FALSE: Final = b"\xc2"
+
+
+class Told(NamedTuple):
+    """An event as it is stored: ``node`` is -1 for the run itself."""
+
+    type: str
+    node: int
+    attempt: int | None
+    data: bytes | None
+
+
+def read_events(data: bytes) -> list[Told]:
+    """The events of one entry."""
+    parts = _parts(data)
+    found: list[Told] = []
+    for place in range(0, len(parts), 4):
+        number, node, attempt = (_number(part) for part in parts[place : place + 3])
+        raw = bytes(parts[place + 3])
+        found.append(Told(EVENTS[number], node, attempt or None, None if raw == _FALSE else from_text(cast("msgspec.Raw", raw))))
+    return found

@@ -1,0 +1,84 @@
+"""The attempts that are in the hands of this process, and the ways in which they can be taken from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from graflow.backends.redis.deliveries import RedisDelivery
+    from graflow.backends.redis.entries import Token
+
+Run = tuple[str, int]
+"""(run id, generation)"""
+
+_stop: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_run: Final = msgspec.msgpack.Decoder(str).decode
+_number: Final = msgspec.msgpack.Decoder(int).decode
+_attempts: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
+
+
+class Hands:
+    """Attempts by their token and by their run."""
+
+    def __init__(self) -> None:
+        self._held: dict[Token, RedisDelivery] = {}
+        self._runs: dict[Run, dict[Token, RedisDelivery]] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, token: Token) -> bool:
+        return token in self._held
+
+    def __iter__(self) -> Iterator[RedisDelivery]:
+        return iter(list(self._held.values()))
+
+    def take(self, delivery: RedisDelivery) -> None:
+        """An attempt was handed out to this process."""
+        self._held[delivery.token] = delivery
+        run = (delivery.entry.run_id, delivery.entry.generation)
+        self._runs.setdefault(run, {})[delivery.token] = delivery
+
+    def let_go(self, delivery: RedisDelivery) -> bool:
+        """It is over; False if it was not held, or not any more."""
+        if self._held.pop(delivery.token, None) is None:
+            return False
+        run = (delivery.entry.run_id, delivery.entry.generation)
+        of_run = self._runs[run]
+        del of_run[delivery.token]
+        if not of_run:
+            del self._runs[run]
+        return True
+
+    def stop(self, payload: bytes) -> None:
+        """The scripts say that attempts no longer count: some of a run, or all of them."""
+        parts = _stop(payload)
+        held = self._runs.get((_run(parts[0]), _number(parts[1])))
+        if not held:
+            return
+        named = set(_attempts(parts[2])) if len(parts) > 2 else None
+        self.interrupt(each for each in list(held.values()) if named is None or _name(each) in named)
+
+    def drop_all(self) -> list[RedisDelivery]:
+        """The lease has lapsed: none of them counts any more, and nothing is to be written of them."""
+        dropped = list(self._held.values())
+        self._held.clear()
+        self._runs.clear()
+        self.interrupt(dropped)
+        return dropped
+
+    def interrupt(self, deliveries: Iterable[RedisDelivery]) -> None:
+        """Have attempts stop where they run."""
+        for delivery in deliveries:
+            delivery.stopped = True
+            if delivery.interrupt is not None:
+                delivery.interrupt()
+
+
+def _name(delivery: RedisDelivery) -> tuple[int, int, int]:
+    entry = delivery.entry
+    return entry.node, entry.cycle, entry.attempt

@@ -1,0 +1,145 @@
+"""Every name that Graflow uses in Redis, made in one place.
+
+All keys of a partition carry the hash tag ``{namespace:partition}``, so that one script reaches them all, on a cluster too. A script is given the
+prefix as ``KEYS[1]`` and puts the same rest behind it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote, unquote
+
+from graflow.core.options import PRIORITIES, Priority
+from graflow.errors import ConfigurationError
+
+_RANKS: Final = {priority: rank for rank, priority in enumerate(PRIORITIES)}
+"""What comes first is fetched first."""
+
+
+def stream_name(queue: str, handler: str, priority: Priority) -> str:
+    """``<rank>:<handler>:<queue>``. Sorted, the names are in the order of their priorities. The handler is quoted, so the queue may be anything."""
+    return f"{_RANKS[priority]}:{quote(handler, safe='')}:{queue}"
+
+
+def parse_stream(name: str) -> tuple[str, str, Priority]:
+    """The queue, handler and priority of a name that :func:`stream_name` made."""
+    rank, handler, queue = name.split(":", 2)
+    return queue, unquote(handler), PRIORITIES[int(rank)]
+
+
+class Keys:
+    """The names of one partition. Those that there is one of are attributes, the others are made by a method.
+
+    Raises:
+        ConfigurationError: a namespace that would not survive as a hash tag.
+    """
+
+    __slots__ = (
+        "counts",
+        "dead_items",
+        "dead_letters",
+        "delayed",
+        "leases",
+        "namespace",
+        "partition",
+        "prefix",
+        "stops",
+        "streams",
+        "tick",
+        "workers",
+    )
+
+    def __init__(self, namespace: str, partition: int = 0) -> None:
+        if not namespace or not namespace.isprintable() or any(mark in namespace for mark in "{} "):
+            raise ConfigurationError(
+                f"{namespace!r} is no namespace: it is part of every key and may have neither braces nor blanks", setting="namespace"
+            )
+        self.namespace = namespace
+        self.partition = partition
+        self.prefix: str = f"{{{namespace}:{partition}}}:"
+        self.streams: str = f"{self.prefix}streams"
+        """set of the stream names that there are"""
+        self.delayed: str = f"{self.prefix}delayed"
+        """sorted set of messages by the time that they wait for"""
+        self.tick: str = f"{self.prefix}tick"
+        """stream that wakes blocked readers, when a delayed message comes in that is due before the others"""
+        self.leases: str = f"{self.prefix}leases"
+        """sorted set of consumers by the millisecond at which each is taken for dead"""
+        self.workers: str = f"{self.prefix}workers"
+        """hash of what each consumer says about itself"""
+        self.dead_letters: str = f"{self.prefix}dlq"
+        """sorted set of dead letters by the millisecond at which each died"""
+        self.dead_items: str = f"{self.prefix}dlq:items"
+        """hash of their contents"""
+        self.counts: str = f"{self.prefix}counts"
+        """hash of counters"""
+        self.stops: str = f"{self.prefix}stops"
+        """pub/sub channel: attempts that no longer count"""
+
+    # ---- keys ----
+
+    def stream(self, name: str) -> str:
+        """The stream of a name made by :func:`stream_name`."""
+        return f"{self.prefix}q:{name}"
+
+    def plan(self, digest: str) -> str:
+        """Hash: a plan, shared by every run of it."""
+        return f"{self.prefix}plan:{digest}"
+
+    def run(self, run_id: str) -> str:
+        """Hash: the state of a run."""
+        return f"{self.prefix}run:{run_id}"
+
+    def results(self, run_id: str) -> str:
+        """Hash: the results of a run by node."""
+        return f"{self.prefix}res:{run_id}"
+
+    def failed(self, run_id: str) -> str:
+        """Hash: the failures of a run by node."""
+        return f"{self.prefix}fail:{run_id}"
+
+    def events(self, run_id: str) -> str:
+        """Stream: what happened in a run."""
+        return f"{self.prefix}ev:{run_id}"
+
+    def channel(self, run_id: str) -> str:
+        """Hash: the values of a run's channel."""
+        return f"{self.prefix}ch:{run_id}"
+
+    def channel_ttl(self, run_id: str) -> str:
+        """Sorted set: the channel's keys that have a life span, by its end."""
+        return f"{self.prefix}cht:{run_id}"
+
+    def value(self, run_id: str, node: int, token: str) -> str:
+        """A large result, written before the settle that names it. The run id comes last: it may hold colons, and so may a token, which is quoted."""
+        return f"{self.prefix}val:{node}:{quote(token, safe='')}:{run_id}"
+
+    def answer(self, consumer: str) -> str:
+        """The reply to the consumer's last settle, for a settle that is sent again."""
+        return f"{self.prefix}ans:{consumer}"
+
+    def once(self, operation: str) -> str:
+        """The reply to an operation that must not happen twice, for one that is sent again."""
+        return f"{self.prefix}once:{operation}"
+
+    def barrier(self, group: str) -> str:
+        """Hash: the state of a barrier."""
+        return f"{self.prefix}bar:{group}"
+
+    # ---- pub/sub channels ----
+
+    def inbox(self, engine_id: str) -> str:
+        """What an engine process is told."""
+        return f"{self.prefix}inbox:{engine_id}"
+
+    def told(self, run_id: str) -> str:
+        """A run has new events."""
+        return f"{self.prefix}told:{run_id}"
+
+    def changed(self, run_id: str) -> str:
+        """A key of a run's channel was set, or a lock freed; the payload is the key."""
+        return f"{self.prefix}changed:{run_id}"
+
+    def door(self, group: str) -> str:
+        """A barrier has opened."""
+        return f"{self.prefix}door:{group}"

@@ -1,0 +1,120 @@
+"""Plans by the key that they are stored under: put on the server once, and fetched once by each process that runs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from graflow.backends.redis.plans import plan_records
+from graflow.errors import GraflowError
+from graflow.wire.local import this_process
+from graflow.wire.plans import decode_plan, encode_plan, plan_key
+
+if TYPE_CHECKING:
+    from graflow.backends.redis.client import RedisClient
+    from graflow.core.plan import Plan
+    from graflow.wire.local import LocalCode
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+KEPT: Final = 128
+"""plans of each kind that a process remembers"""
+SLICE: Final = 512
+"""records in one command"""
+UNFINISHED: Final = 3600
+"""seconds after which the beginnings of a plan are gone whose sender died midway"""
+
+
+class PlanGoneError(GraflowError):
+    """A run's plan is not on the server any more."""
+
+
+class _Shipped(NamedTuple):
+    plan: Plan
+    key: str
+
+
+class PlanStore:
+    """The plans that this process has submitted, and those that it has fetched.
+
+    Args:
+        client: the server.
+        local_code: names functions that only this process has; None refuses to send them.
+    """
+
+    def __init__(self, client: RedisClient, local_code: LocalCode | None) -> None:
+        self._client = client
+        self._local = local_code
+        self._shipped: OrderedDict[int, _Shipped] = OrderedDict()
+        self._submitted: OrderedDict[str, Plan] = OrderedDict()
+        self._loaded: OrderedDict[str, Plan] = OrderedDict()
+        self._loading: dict[str, asyncio.Future[Plan]] = {}
+        self.uploads = 0
+        """how often a plan was put on the server"""
+
+    def key_of(self, plan: Plan) -> str:
+        """The key of a plan: another one for whatever differs in any way, code included.
+
+        Raises:
+            FunctionNotFoundError: code of its tasks has no importable name.
+            SerializationError: a bound argument cannot travel.
+        """
+        known = self._shipped.get(id(plan))
+        if known is None or known.plan is not plan:
+            known = _Shipped(plan, plan_key(encode_plan(plan, local_code=self._local))[:32])
+            _remember(self._shipped, id(plan), known)
+            _remember(self._submitted, known.key, plan)
+        return known.key
+
+    async def upload(self, plan: Plan) -> None:
+        """Put a plan on the server. Its head comes last: a plan without one is not complete, and will be gone in an hour."""
+        self.uploads += 1
+        key = self._client.keys.plan(self.key_of(plan))
+        records = plan_records(plan, local_code=self._local)
+        head = records.pop("head")
+        fields = iter(records.items())
+        while part := dict(islice(fields, SLICE)):
+            await self._client.commands.hset(key, mapping=part)  # type: ignore[misc,arg-type]
+        await self._client.commands.expire(key, UNFINISHED)
+        await self._client.commands.hset(key, "head", head)  # type: ignore[misc,arg-type]
+
+    def at_hand(self, key: str) -> Plan | None:
+        """A plan to be run, if it has been fetched before."""
+        return self._loaded.get(key)
+
+    async def load(self, key: str) -> Plan:
+        """A plan to be run, as it was sent.
+
+        Raises:
+            PlanGoneError: it is not there.
+            SerializationError: it cannot be read.
+        """
+        plan = self._loaded.get(key)
+        if plan is not None:
+            return plan
+        loading = self._loading.get(key)
+        if loading is None:
+            loading = self._loading[key] = asyncio.ensure_future(self._fetch(key))
+            loading.add_done_callback(lambda _: self._loading.pop(key, None))
+        return await asyncio.shield(loading)
+
+    async def describe(self, key: str) -> Plan:
+        """A plan to be read about: the very one that was submitted, where that was here."""
+        return self._submitted.get(key) or await self.load(key)
+
+    async def _fetch(self, key: str) -> Plan:
+        data = await self._client.commands.hget(self._client.keys.plan(key), "blob")  # type: ignore[misc]
+        if data is None:
+            raise PlanGoneError(f"the plan {key} is not on the server at {self._client.where} any more")
+        plan = decode_plan(data, local_code=this_process)
+        _remember(self._loaded, key, plan)
+        return plan
+
+
+def _remember(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    kept[key] = value
+    if len(kept) > KEPT:
+        kept.popitem(last=False)

@@ -1,0 +1,124 @@
+"""The queue by itself: messages of one's own put in line and taken off it, and how much waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+from graflow.backends.base import QueueMetrics
+from graflow.backends.redis.entries import decode_entry
+from graflow.backends.redis.keys import parse_stream, stream_name
+from graflow.backends.redis.scripts.runs import BUDGET, DEQUEUE, ENQUEUE
+from graflow.backends.redis.turns import Turns
+from graflow.errors import QueueFullError
+from graflow.wire.messages import TaskSpec, decode_message, encode_message
+
+if TYPE_CHECKING:
+    from graflow.backends.base import Slots
+    from graflow.backends.redis.client import RedisClient
+
+
+class RedisTaskQueue:
+    """A :class:`~graflow.backends.base.TaskQueue` of streams, one for each queue, handler and priority.
+
+    Args:
+        client: the server.
+        limit: how many attempts may wait at once, None for any number.
+    """
+
+    def __init__(self, client: RedisClient, *, limit: int | None = None) -> None:
+        self._client = client
+        self._limit = limit
+        self._turns: WeakKeyDictionary[Slots, Turns] = WeakKeyDictionary()
+        self._any_turns = Turns()
+
+    async def enqueue(self, spec: TaskSpec, *, delay: float = 0.0) -> None:
+        """Put an attempt in line, ``delay`` seconds from now.
+
+        Raises:
+            QueueFullError: the queue has reached its limit, or the server's memory is full.
+        """
+        stream = stream_name(spec.queue, spec.handler, spec.priority)
+        wait = max(0, round(delay * 1000))
+        args = (self._client.shift, BUDGET, stream, encode_message(spec), wait, self._limit or 0, uuid4().hex)
+        if await self._client.call(ENQUEUE, args) < 0:
+            what = f"queue {spec.queue!r} holds its limit of {self._limit} attempts; let workers catch up, or raise the limit"
+            raise QueueFullError(what, queue=spec.queue, limit=self._limit or 0)
+
+    async def dequeue(self, slots: Slots) -> list[TaskSpec]:
+        """Take what fits into the free slots, by priority and for good; an empty list when there is nothing. Never waits."""
+        turns = self._any_turns
+        queues = slots.queues if slots.queues is not None else await self._queues()
+        wanted = turns.wanted([(handler, slots.free(handler)) for handler in slots.handlers], queues)
+        if not wanted:
+            return []
+        found: list[TaskSpec] = []
+        for stream, _, field, text in await self._client.call(DEQUEUE, (self._client.shift, BUDGET, "dequeue", wanted)):
+            queue, handler, priority = parse_stream(stream.decode())
+            turns.took(handler)
+            if field == b"t":
+                found.append(decode_message(text))
+                continue
+            entry = decode_entry(text)
+            found.append(
+                TaskSpec(
+                    run_id=entry.run_id,
+                    node=entry.node,
+                    task_id=f"#{entry.node}",
+                    cycle=entry.cycle,
+                    attempt=entry.attempt,
+                    retries=entry.retries,
+                    queue=queue,
+                    handler=handler,
+                    priority=priority,
+                    plan=entry.plan,
+                )
+            )
+        return found
+
+    async def is_empty(self) -> bool:
+        """Whether nothing waits, delayed attempts included."""
+        metrics = await self.metrics()
+        return not metrics.depth and not metrics.delayed
+
+    async def metrics(self) -> QueueMetrics:
+        """Depth, age and counts."""
+        keys, commands = self._client.keys, self._client.commands
+        streams = [name.decode() for name in await commands.smembers(keys.streams)]  # type: ignore[misc]
+        seconds, micros = await commands.time()  # type: ignore[misc]
+        now = seconds * 1000 + micros / 1000 + self._client.shift
+        due = await commands.zcount(keys.delayed, "-inf", now)
+        waiting = await commands.zcard(keys.delayed)
+        counts = await commands.hgetall(keys.counts)  # type: ignore[misc]
+        depth = in_flight = 0
+        oldest: float | None = None
+        for stream in streams:
+            length, pending, first = await self._stream(keys.stream(stream))
+            depth += length - pending
+            in_flight += pending
+            if first is not None:
+                oldest = first if oldest is None else min(oldest, first)
+        return QueueMetrics(
+            depth=depth + due,
+            delayed=waiting - due,
+            in_flight=in_flight,
+            oldest_age=max(0.0, now - oldest) / 1000 if oldest is not None else 0.0,
+            enqueued=int(counts.get(b"enqueued", 0)),
+            fetched=int(counts.get(b"fetched", 0)),
+        )
+
+    async def _stream(self, key: str) -> tuple[int, int, float | None]:
+        """How much is in a stream, how much of it is in somebody's hands, and since when the first of the others has waited."""
+        commands = self._client.commands
+        length = await commands.xlen(key)
+        if not length:
+            return 0, 0, None
+        group: dict[str, Any] = next(iter(await commands.xinfo_groups(key)), {})
+        pending = int(group.get("pending", 0))
+        first = await commands.xrange(key, f"({group['last-delivered-id'].decode()}", "+", count=1) if group else []
+        return length, pending, int(first[0][0].partition(b"-")[0]) if first else None
+
+    async def _queues(self) -> list[str]:
+        streams = await self._client.commands.smembers(self._client.keys.streams)  # type: ignore[misc]
+        return sorted({parse_stream(name.decode())[0] for name in streams})

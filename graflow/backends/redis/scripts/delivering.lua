@@ -1,0 +1,201 @@
+-- Handing attempts out: what is taken from the streams, whether it still counts, and what its arguments are found in.
+
+local INLINE = 64 -- members of a group whose results travel with the attempt that asks for them
+
+-- The result of a node as it is stored: bytes; or for a group {node, keys, values or false}; false without one.
+local function value_of(r, n)
+  if n < r.v[PLANNED] and M.rec(r, n)[KIND] == 1 then
+    local keys = M.result_keys(r, n)
+    if not keys then return false end
+    if size_of(keys) > INLINE and not field(r, 'F' .. n) then return { n, pack(keys), false } end
+    return { n, pack(keys), M.group_values(r, n) }
+  end
+  return call('HGET', P .. 'res:' .. r.id, n)
+end
+
+-- The item of a mapped group that a member is for.
+local function item_of(r, rec)
+  if not rec.item then return false end
+  local source = M.rec(r, rec[SCOPE])[GROUP][OF_GROUP.MAPPING][1]
+  if M.rec(r, source)[KIND] == 0 then
+    local items = field(r, 'i' .. source)
+    return items and call('HGET', items, rec.item)
+  end
+  local keys, kept = M.result_keys(r, source), field(r, 'F' .. source)
+  if kept then return unpacked(kept)[rec.item + 1] or false end
+  local at = 0
+  for i = 1, #(keys or {}), 2 do
+    local size = keys[i + 1] - keys[i] + 1
+    if rec.item < at + size then return M.result_bytes(r, keys[i] + rec.item - at) end
+    at = at + size
+  end
+  return false
+end
+
+-- The failure that a failure or always edge brought here, the last one if there are several.
+local function error_before(r, n)
+  while true do
+    local rec, came_from, last = M.rec(r, n), M.extra(r, n)[CAME_FROM], nil
+    local function consider(source)
+      local err = M.error_of(r, source)
+      if err and (not last or err[1] > last[1]) then last = { err[1], source, pack(err) } end
+    end
+    for _, source in ipairs(fired_into(r, rec)) do
+      if M.status(r, source) == HANDLED then consider(source) end
+    end
+    for _, source in ipairs(came_from or {}) do
+      local forked = false
+      each_out(M.rec(r, source), function(_, target, on) forked = forked or (on > 0 and target == n) end)
+      if forked then consider(source) end
+    end
+    if last then return { last[2], last[3] } end
+    if came_from or rec.indegree > 0 or rec[SCOPE] == RUN then return false end
+    n = rec[SCOPE]
+  end
+end
+
+-- Every goto of the run, and who made the nodes in them that were made at run time: node, maker, scope.
+local function jump_info(r, n)
+  local jumps, makers, seen = unpacked(field(r, 'G')), {}, {}
+  local function add_maker(m)
+    while m >= r.v[PLANNED] and not seen[m] do
+      seen[m] = true
+      local rec = M.rec(r, m)
+      makers[#makers + 1], makers[#makers + 2], makers[#makers + 3] = m, rec.maker, rec[SCOPE]
+      m = rec.maker
+    end
+  end
+  add_maker(n)
+  for _, m in ipairs(jumps) do add_maker(m) end
+  return { jumps, makers }
+end
+
+-- {result, channel value, result, channel value...}, {predecessor, its result}, error, item, gotos
+local function inputs_of(r, n, rec)
+  local needs, found, starving, jumps = rec[NEEDS], {}, false, false
+  for i = 2, #needs, 4 do
+    local source, reached, name, required = needs[i], needs[i + 1], needs[i + 2], needs[i + 3]
+    local result, value = false, false
+    if source >= 0 and (reached == 1 or r.v[JUMPS] > 0) then
+      result = value_of(r, source)
+      if reached == 0 and result then jumps = true end
+    end
+    if not result or reached == 0 then value = call('HGET', P .. 'ch:' .. r.id, name) end
+    if required == 1 and not value and (not result or reached == 0) then starving = true end
+    found[#found + 1], found[#found + 2] = result, value
+  end
+  local before = false
+  if starving then
+    local p = M.predecessor(r, n)
+    if p then before = { p, value_of(r, p) } end
+  end
+  local wants = needs[1]
+  return {
+    found, before, wants % 2 == 1 and error_before(r, n), wants >= 2 and item_of(r, rec), jumps and jump_info(r, n),
+    r.v[RANGES] > 0 and field(r, 'R') or false,
+  }
+end
+
+local dropped = {} -- stream -> ids of entries that no longer count
+
+local function drop_entry(stream, id)
+  call('XACK', P .. 'q:' .. stream, 'g', id)
+  dropped[stream] = dropped[stream] or {}
+  add(dropped[stream], id)
+end
+
+-- {stream, id, message, iteration, how it was made, inputs}
+local function deliver(stream, id, text, m, again, out)
+  local run, generation, n, cycle, attempt = m[2], m[4], m[5], m[6], m[7]
+  local r = M.load(run)
+  if not r or r.v[GENERATION] ~= generation then return drop_entry(stream, id) end
+  if n == CONTINUATION then
+    if M.is_over(r) then return drop_entry(stream, id) end
+    return add(out.continuations, { stream, id, text })
+  end
+  if not M.is_running(r, n, cycle, attempt) then return drop_entry(stream, id) end
+  local rec = M.rec(r, n)
+  local x, made = M.extra(r, n), false
+  if rec.single then made = call('HGET', r.key, 'D' .. n) or r.fields['D' .. n] or false elseif rec.item then made = pack({ rec[SCOPE], rec.item }) end
+  if not again then
+    r.v[LIVE] = r.v[LIVE] + 1
+    if rec[KIND] == 0 then tell(r, 'task_started', n, attempt) end
+  end
+  add(out.deliveries, {
+    stream, id, text, x[ITERATED] == 1 and call('HGET', r.key, 'I' .. n), made, rec[NEEDS] and inputs_of(r, n, rec) or false,
+  })
+end
+
+local function take_entry(stream, entry, again, out)
+  local fields = entry[2]
+  if not fields then return drop_entry(stream, entry[1]) end -- read again after it was deleted
+  local known, m = pcall(unpacked, fields[2])
+  if fields[1] ~= 'm' or not known or type(m) ~= 'table' or m[1] ~= 1 or #m ~= 9 then
+    return add(out.odd, { stream, entry[1], fields[1], fields[2] })
+  end
+  deliver(stream, entry[1], fields[2], m, again, out)
+end
+
+local function read(stream, consumer, most, out)
+  local key = P .. 'q:' .. stream
+  local reply = redis.pcall('XREADGROUP', 'GROUP', 'g', consumer, 'COUNT', most, 'STREAMS', key, '>')
+  if not reply or reply.err then return 0 end -- there is no such stream, and so nothing in it
+  local entries = reply[1][2]
+  for _, entry in ipairs(entries) do take_entry(stream, entry, false, out) end
+  return #entries
+end
+
+-- Work whose time has come goes to its stream; so many at once, and the rest next time. Returns when the next one is due, -1 for none.
+local PROMOTED = 128
+local function promote()
+  local first = call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
+  if not first[1] then return -1 end
+  if tonumber(first[2]) > M.now() then return tonumber(first[2]) - M.now() end
+  local due = call('ZRANGEBYSCORE', P .. 'delayed', '-inf', string.format('%.0f', M.now()), 'LIMIT', 0, PROMOTED)
+  for _, member in ipairs(due) do
+    local stream, text = string.match(member, '^([^\n]*)\n(.*)$')
+    if stream == '!deadline' then
+      local m = unpacked(text)
+      local r = M.load(m[1])
+      if r and r.v[GENERATION] == m[2] and not M.is_over(r) and not r.ended then
+        M.finish(r, 'failed', 'timeout', nil, m[3])
+        M.settle_down(r)
+        r.worked = true
+      end
+    elseif string.sub(text, 1, 1) == '\1' then -- put in by hand, not by a run
+      call('XADD', P .. 'q:' .. stream, '*', 't', string.sub(text, 14))
+      added[stream] = (added[stream] or 0) + 1
+    else
+      enqueue(stream, text)
+    end
+  end
+  many('ZREM', P .. 'delayed', due)
+  first = call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
+  return first[1] and math.max(0, tonumber(first[2]) - M.now()) or -1
+end
+
+-- wanted: {free slots, streams, streams of which one attempt comes first or false} for each handler
+local function fetch(consumer, wanted, out)
+  local number = 0
+  for _, handler in ipairs(wanted) do
+    local left = handler[1]
+    for _, stream in ipairs(handler[3] or {}) do
+      local got = read(stream, consumer, 1, out)
+      left, number = left - got, number + got
+      if got > 0 then break end
+    end
+    for _, stream in ipairs(handler[2]) do
+      if left <= 0 then break end
+      local got = read(stream, consumer, left, out)
+      left, number = left - got, number + got
+    end
+  end
+  if number > 0 then call('HINCRBY', P .. 'counts', 'fetched', number) end
+end
+
+local function delete_dropped(emptied)
+  for stream, ids in pairs(dropped) do
+    many('XDEL', P .. 'q:' .. stream, ids)
+    emptied[stream] = true
+  end
+end

@@ -1,0 +1,216 @@
+"""Whoever waits for runs: one inbox for each process, in which the scripts put a word when a run has ended or is suspended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from graflow.backends.redis.scripts.runs import BUDGET, CONTROL
+from graflow.errors import BackendUnavailableError, RunLostError, UnknownRunError
+
+if TYPE_CHECKING:
+    from graflow.backends.redis.client import RedisClient
+    from graflow.backends.redis.waiting import Subscription, Waiting
+
+_log = logging.getLogger("graflow.redis")
+
+UNWINDING: Final = 5.0
+"""seconds that an ended run waits for its cancelled tasks to leave their ``finally`` blocks before its result is handed out all the same"""
+RECENT: Final = 256
+"""runs that were begun here and are remembered until their handle is made"""
+
+_word: Final = msgspec.msgpack.Decoder(tuple[str, int, str, int]).decode
+
+
+class Watched:
+    """What this process knows of a run without asking: ``state`` is "r", "suspended" or how it ended, None when nothing is known yet.
+
+    ``live`` is how many of its attempts were in somebody's hands when that was said.
+    """
+
+    __slots__ = ("__weakref__", "asked", "live", "lost", "run_id", "state", "waiters")
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.state: str | None = None
+        self.live = 0
+        self.lost = False
+        self.asked = False
+        """whether the scripts know that this process wants to be told"""
+        self.waiters: set[asyncio.Future[None]] = set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended; attempts may still be unwinding."""
+        return self.state not in (None, "r", "suspended")
+
+    def take(self, state: str, live: int) -> None:
+        """The scripts say where the run stands."""
+        self.state, self.live = state, live
+        self.wake()
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class RunWatch:
+    """The runs that this process waits for.
+
+    Waiting sends nothing: a run that was begun here knows of the inbox from the start, any other is asked once, and told of it in the same step.
+    """
+
+    def __init__(self, client: RedisClient, waiting: Waiting) -> None:
+        self._client = client
+        self._waiting = waiting
+        self.inbox: str = client.keys.inbox(uuid4().hex)
+        self._watched: WeakValueDictionary[str, Watched] = WeakValueDictionary()
+        self._recent: deque[Watched] = deque(maxlen=RECENT)
+        self._subscriptions: list[Subscription] = []
+        self._beginning = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
+        self._epoch: bytes | None = None
+
+    async def begin(self) -> None:
+        """Listen, from the first time on."""
+        if self._subscriptions:
+            return
+        async with self._beginning:
+            if not self._subscriptions:
+                inbox = await self._waiting.listen(self.inbox, self._hear)
+                pulse = await self._waiting.listen(f"{self._client.keys.prefix}pulse", self._feel)
+                self._subscriptions += (inbox, pulse)
+
+    async def close(self) -> None:
+        """Stop listening; whoever still waits is told that the connection is closed."""
+        for subscription in self._subscriptions:
+            await subscription.close()
+        self._subscriptions.clear()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait((self._looking,))
+        for watched in list(self._watched.values()):
+            watched.asked = False
+            watched.wake()
+
+    def watched(self, run_id: str) -> Watched:
+        """What is known of a run."""
+        found = self._watched.get(run_id)
+        if found is None:
+            found = self._watched[run_id] = Watched(run_id)
+        return found
+
+    def begun(self, run_id: str) -> None:
+        """A run was submitted here, with the inbox among those to be told."""
+        watched = self.watched(run_id)
+        watched.asked, watched.lost, watched.state = True, False, None
+        self._recent.append(watched)  # until somebody holds it
+
+    async def wait(self, run_id: str) -> None:
+        """Until a run has ended and its attempts have unwound, or it is suspended.
+
+        Raises:
+            UnknownRunError: there is none of that id.
+            RunLostError: there was one, and the server has it no more.
+        """
+        await self.begin()
+        watched = self.watched(run_id)
+        if watched.state == "suspended" or not watched.asked:
+            await self._ask(watched)
+        while not self._is_settled(watched):
+            if watched.is_over:
+                await self._unwind(watched)
+                return
+            await self._next_word(watched)
+            if not self._subscriptions:
+                raise BackendUnavailableError(f"the connection to Redis at {self._client.where} is closed")
+
+    def _is_settled(self, watched: Watched) -> bool:
+        if watched.lost:
+            raise lost(watched.run_id, self._client.where)
+        return watched.state == "suspended" or (watched.is_over and watched.live <= 0)
+
+    async def _unwind(self, watched: Watched) -> None:
+        """A task may not heed its cancellation; whoever waits for the run shall not wait for ever."""
+        try:
+            async with asyncio.timeout(UNWINDING):
+                while watched.live > 0:
+                    await self._next_word(watched)
+        except TimeoutError:
+            run_id = watched.run_id
+            _log.warning("run %s is over, but some of its tasks do not heed their cancellation", run_id, extra={"run_id": run_id})
+
+    async def _next_word(self, watched: Watched) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        watched.waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            watched.waiters.discard(waiter)
+
+    async def _ask(self, watched: Watched) -> None:
+        """Where a run stands, with the inbox told in the same step, so that nothing falls in between."""
+        reply = await self._client.call(CONTROL, (self._client.shift, BUDGET, watched.run_id, "watch", self.inbox))
+        if reply[0] == b"unknown":
+            if watched.asked:
+                watched.lost = True
+                watched.wake()
+                return
+            raise unknown(watched.run_id)
+        watched.asked = True
+        watched.take(reply[1].decode(), reply[2])
+
+    # ---- what is heard ----
+
+    def _hear(self, payload: bytes | None) -> None:
+        if payload is None:
+            self._look_again()
+            return
+        run_id, _, state, live = _word(payload)
+        watched = self._watched.get(run_id)
+        if watched is not None:
+            watched.take(state, live)
+
+    def _feel(self, payload: bytes | None) -> None:
+        """The pulse of the workers tells which server this is: another epoch means that it was emptied."""
+        if payload is not None and payload != self._epoch:
+            known, self._epoch = self._epoch, payload
+            if known is not None:
+                self._look_again()
+
+    def _look_again(self) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), name="graflow-look-again")
+
+    async def _look(self) -> None:
+        """Messages may have been missed: ask for every run that somebody waits for."""
+        for watched in [each for each in self._watched.values() if each.waiters and not each.is_over]:
+            try:
+                await self._ask(watched)
+            except BackendUnavailableError as error:
+                _log.warning("cannot look after run %s: %s", watched.run_id, error, extra={"run_id": watched.run_id})
+
+
+def unknown(run_id: str) -> UnknownRunError:
+    """The error for a run that there is none of."""
+    return UnknownRunError(
+        f"no run {run_id!r} on this server: it was never submitted, or it ended and is no longer remembered (24 h after its end unless set)",
+        run_id=run_id,
+    )
+
+
+def lost(run_id: str, where: str) -> RunLostError:
+    """The error for a run that vanished while it was waited for."""
+    return RunLostError(
+        f"run {run_id!r} is gone from Redis at {where}: the server was emptied, or restarted without what it had. "
+        f"Turn persistence on (appendonly yes), and submit the run again",
+        run_id=run_id,
+    )

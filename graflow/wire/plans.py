@@ -1,0 +1,242 @@
+"""A plan as bytes: everything that another process needs to have an equal one.
+
+What nodes have in common is written once, the rest by columns: a plan may hold 100 000 nodes that differ in their names and arguments only.
+What :mod:`graflow.core.compiler` derives from the edges is derived again.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from itertools import chain
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from graflow.core.compiler import connect
+from graflow.core.plan import Condition, GroupPlan, Mapping, Plan, PlanEdge
+from graflow.core.policy import GroupPolicy, PolicyKind
+from graflow.core.task import Task
+from graflow.errors import SerializationError
+from graflow.wire.local import LocalCode, this_process
+from graflow.wire.standins import policy_function
+from graflow.wire.tasks import Tables, TaskReader, TaskWriter, arguments_of, enveloped, opened, plain_text, read_arguments, reading
+
+_NONE: Final = -1
+"""In the place of a task's kind: it is a group; of its arguments: nothing is bound."""
+
+_Number = Annotated[int, msgspec.Meta(ge=0)]
+_NumberOrNone = Annotated[int, msgspec.Meta(ge=-1)]
+
+
+class _Policy(msgspec.Struct, array_like=True, frozen=True):
+    kind: PolicyKind
+    n: int
+    early: bool
+    ids: tuple[str, ...]
+    function: str | None
+
+
+class _Mapping(msgspec.Struct, array_like=True, frozen=True):
+    """``task`` is the number of a task behind those of the nodes."""
+
+    task: _Number
+    source: _Number
+    parameter: str
+
+
+class _Group(msgspec.Struct, array_like=True, frozen=True):
+    node: _Number
+    begin: _Number
+    end: _Number
+    lasts: tuple[_Number, ...]
+    policy: _Policy
+    limit: int | None
+    critical: list[_Number]
+    mapping: _Mapping | None
+
+
+class _Body(msgspec.Struct, kw_only=True, frozen=True):
+    """Columns by node (``ids``, ``scope``, ``branch``), by edge (``sources``, ``targets``) and by task (``kinds``, ``arguments``): the nodes,
+    then the tasks that groups map. ``arguments`` are places in ``bound``."""
+
+    name: str
+    digest: str
+    tables: Tables
+    ids: list[str]
+    mapped_ids: list[str]
+    kinds: list[_NumberOrNone]
+    arguments: list[_NumberOrNone]
+    bound: msgspec.Raw
+    scope: list[_NumberOrNone]
+    branch: list[_Number]
+    top: _Number
+    groups: list[_Group]
+    sources: list[_Number]
+    targets: list[_Number]
+    conditions: dict[_Number, Condition]
+    max_cycles: dict[_Number, int]
+    start: _Number | None
+    outputs: tuple[_Number, ...]
+    output_given: bool
+
+
+_body: Final = msgspec.msgpack.Decoder(_Body)
+
+
+def plan_key(data: bytes) -> str:
+    """What a plan that was encoded may be stored under: another one for whatever differs in any way.
+
+    The digest of a plan says whether two graphs are the same to their user. It takes objects of an unknown class for equal, and two closures
+    of the same code, which are still not the same to run.
+    """
+    return sha256(data).hexdigest()
+
+
+def encode_plan(plan: Plan, *, digest: str | None = None, local_code: LocalCode | None = None) -> bytes:
+    """A plan as bytes. Equal plans give equal bytes in all processes, but for what only ``local_code`` can name.
+
+    Args:
+        plan: the plan; one with stubs cannot travel.
+        digest: its digest, worked out unless given.
+        local_code: names code that no other process could import, where the workers are in this one; None refuses it.
+
+    Raises:
+        FunctionNotFoundError: the code of a task or policy has no importable name; the message says which and what to do.
+        SerializationError: a bound argument cannot travel, or an id.
+    """
+    if plan.substitute is not None:
+        raise SerializationError(f"the plan of {plan.name!r} has stubs, which replace tasks in this process only")
+    writer = TaskWriter(local_code)
+    groups: list[_Group] = []
+    mapped: list[Task[..., Any]] = []
+    policies: dict[int, _Policy] = {}
+    for node, group in enumerate(plan.groups):
+        if group is None:
+            continue
+        policy = policies.get(id(group.policy))
+        if policy is None:
+            policy = policies[id(group.policy)] = _policy_row(group.policy, plan.ids[node], writer)
+        mapping = None
+        if group.mapping is not None:
+            mapping = _Mapping(len(plan.ids) + len(mapped), group.mapping.source, group.mapping.parameter)
+            mapped.append(group.mapping.task)
+        members = group.members
+        groups.append(_Group(node, members.start, members.stop, group.lasts, policy, group.limit, sorted(group.critical), mapping))
+    tasks = [*plan.tasks, *mapped]
+    bound = [task for task in tasks if task is not None and task.bound]
+    places = iter(range(len(bound)))
+    return enveloped(
+        _Body(
+            name=plain_text(plan.name),
+            digest=plan.digest if digest is None else digest,
+            tables=writer.tables,
+            ids=_plain(plan.ids),
+            mapped_ids=_plain([task.id for task in mapped]),
+            kinds=[_NONE if task is None else writer.kind(task) for task in tasks],
+            arguments=[_NONE if task is None or not task.bound else next(places) for task in tasks],
+            bound=arguments_of(bound),
+            scope=plan.scope,
+            branch=plan.branch,
+            top=plan.top.stop,
+            groups=groups,
+            sources=[edge.source for edge in plan.edges],
+            targets=[edge.target for edge in plan.edges],
+            conditions={number: edge.on for number, edge in enumerate(plan.edges) if edge.on != "success"},
+            max_cycles=plan.max_cycles,
+            start=plan.start,
+            outputs=plan.outputs,
+            output_given=plan.output_given,
+        ),
+        f"the plan of {plan.name!r}",
+    )
+
+
+def _plain(ids: list[str]) -> list[str]:
+    return ids if {str}.issuperset(map(type, ids)) else list(map(plain_text, ids))
+
+
+def _policy_row(policy: GroupPolicy, group: str, writer: TaskWriter) -> _Policy:
+    function: Any = policy.function
+    if isinstance(function, Task) and not function.bound:
+        function = function.function  # which is what its name leads to
+    name = None if function is None else writer.refer(function, group)
+    return _Policy(policy.kind, policy.n, policy.early, policy.ids, name)
+
+
+def decode_plan(data: bytes, *, local_code: LocalCode | None = this_process) -> Plan:
+    """The plan that :func:`encode_plan` was given.
+
+    Nothing is imported: the function of a task is when it is first asked for, and only then there is an error if it cannot be found. What the
+    plan was drawn from (``drawn``) does not travel; its digest does.
+
+    Args:
+        data: the bytes that arrived.
+        local_code: where code without an importable name is looked for.
+
+    Raises:
+        SerializationError: the bytes are no plan, or were written by a newer version.
+    """
+    with reading(data, "plan"):
+        return _plan_of(opened(data, _body, "plan"), local_code)
+
+
+def _plan_of(body: _Body, local: LocalCode | None) -> Plan:
+    plan = Plan(body.name)
+    count = len(body.ids)
+    _check(body, count)
+    plan.ids = body.ids
+    plan.index = dict(zip(body.ids, range(count), strict=True))
+    reader, bound = TaskReader(body.tables, local), read_arguments(body.bound)
+    tasks = [
+        None if kind == _NONE else reader.task(id, kind, None if place == _NONE else bound[place])
+        for id, kind, place in zip([*body.ids, *body.mapped_ids], body.kinds, body.arguments, strict=True)
+    ]
+    plan.tasks = tasks[:count]
+    plan.scope, plan.branch, plan.top = body.scope, body.branch, range(body.top)
+    plan.groups = [None] * count
+    for row in body.groups:
+        plan.group_depth[row.node] = plan.group_depth[plan.scope[row.node]] + 1
+        plan.groups[row.node] = _group_of(row, tasks, local)
+    plan.map_sources = frozenset(row.mapping.source for row in body.groups if row.mapping is not None)
+    plan.max_cycles = body.max_cycles
+    on = body.conditions
+    if on:
+        edges = [PlanEdge(*ends, on.get(number, "success")) for number, ends in enumerate(zip(body.sources, body.targets, strict=True))]
+    else:
+        edges = list(map(PlanEdge, body.sources, body.targets))
+    connect(plan, edges)
+    plan.start, plan.outputs, plan.output_given = body.start, body.outputs, body.output_given
+    plan.recipes = [None] * count
+    plan._digest = body.digest  # pyright: ignore[reportPrivateUsage]
+    return plan
+
+
+def _check(body: _Body, count: int) -> None:
+    """Raise ValueError where a number is that of nothing, which would otherwise show much later."""
+    if not len(body.scope) == len(body.branch) == count == len(set(body.ids)) or len(body.sources) != len(body.targets):
+        raise ValueError("its columns are not of one length")
+    groups = [row.node for row in body.groups]
+    if groups != [node for node, kind in enumerate(body.kinds[:count]) if kind == _NONE]:
+        raise ValueError("a group is missing, or a task is one")
+    if not {-1, *groups}.issuperset(body.scope) or any(scope >= node for node, scope in enumerate(body.scope)):
+        raise ValueError("a node stands in no group before it")
+    numbers = (body.start or 0, body.top - 1, *(row.end - 1 for row in body.groups))
+    mappings = [row.mapping for row in body.groups if row.mapping is not None]
+    of_groups = chain(chain.from_iterable(row.lasts for row in body.groups), (mapping.source for mapping in mappings))
+    if max(chain(body.sources, body.targets, body.max_cycles, body.outputs, numbers, of_groups), default=0) >= count:
+        raise ValueError("a number is that of no node")
+    if any(mapping.task < count for mapping in mappings):
+        raise ValueError("a group maps one of the nodes")
+
+
+def _group_of(row: _Group, tasks: list[Task[..., Any] | None], local: LocalCode | None) -> GroupPlan:
+    policy = row.policy
+    function = None if policy.function is None else policy_function(policy.function, local)
+    mapping = None
+    if row.mapping is not None:
+        task = tasks[row.mapping.task]
+        if task is None:
+            raise ValueError("a group maps no task")
+        mapping = Mapping(task, row.mapping.source, row.mapping.parameter)
+    made = GroupPolicy(policy.kind, policy.n, policy.early, policy.ids, function)
+    return GroupPlan(range(row.begin, row.end), row.lasts, made, row.limit, frozenset(row.critical), mapping)

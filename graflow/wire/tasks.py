@@ -1,0 +1,316 @@
+"""Tasks as data: their functions by name, their options, and the arguments bound to them.
+
+Nothing is imported when a task is read. Its function is, when it is first asked for, and so is the class of an error that its retry policy
+names, when an error is compared with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from graflow.core.function import FunctionSpec
+from graflow.core.options import Priority, TaskOptions
+from graflow.core.retry import RetryPolicy
+from graflow.core.task import AsyncTask, SyncTask, Task
+from graflow.errors import FunctionNotFoundError, GraflowError, SerializationError
+from graflow.wire import codec
+from graflow.wire.local import LocalCode, refer, this_process
+from graflow.wire.messages import PROTOCOL_VERSION
+from graflow.wire.standins import SentFunction, error_class, sent_reference
+
+B = TypeVar("B")
+
+_MALFORMED: Final = (ValueError, TypeError, ArithmeticError, LookupError, RecursionError, MemoryError, GraflowError)
+"""What bytes of a wrong shape can lead to; the last from what checks itself when it is made, such as TaskOptions."""
+
+
+class Function(msgspec.Struct, array_like=True, frozen=True):
+    """A task's function."""
+
+    reference: str
+    is_async: bool
+    inject_context: bool
+
+
+class Retry(msgspec.Struct, array_like=True, frozen=True):
+    """A RetryPolicy, its classes by name."""
+
+    max_retries: int
+    initial_interval: int | float
+    backoff_factor: int | float
+    max_interval: int | float
+    jitter: bool
+    retry_on: list[str]
+    give_up_on: list[str]
+
+
+class Options(msgspec.Struct, array_like=True, frozen=True):
+    """TaskOptions."""
+
+    retry: Retry | None
+    timeout: int | float | None
+    handler: str | None
+    queue: str
+    priority: Priority
+    max_cycles: int | None
+
+
+class Tables(msgspec.Struct, array_like=True):
+    """What many tasks share. A kind is a function with options, both by number: what a task is but for its id and bound arguments."""
+
+    functions: list[Function] = []
+    options: list[Options] = []
+    kinds: list[tuple[int, int]] = []
+
+
+class TaskWriter:
+    """Fills the tables with what tasks are made of.
+
+    Args:
+        local: names code that no other process could import; None refuses it.
+    """
+
+    __slots__ = ("_functions", "_kinds", "_local", "_options", "tables")
+
+    def __init__(self, local: LocalCode | None) -> None:
+        self.tables: Tables = Tables()
+        self._local = local
+        # By identity, which clones share: all of them belong to a plan that outlives this.
+        self._kinds: dict[tuple[int, int], int] = {}
+        self._functions: dict[int, int] = {}
+        self._options: dict[int, int] = {}
+
+    def kind(self, task: Task[..., Any]) -> int:
+        """The number of the task's kind. Raises FunctionNotFoundError where its code has no importable name."""
+        spec, options = task.spec, task.options
+        kind = self._kinds.get((id(spec), id(options)))
+        if kind is None:
+            pair = (self._function(spec, task.id), self._option(options, task.id))
+            kind = self._kinds[id(spec), id(options)] = len(self.tables.kinds)
+            self.tables.kinds.append(pair)
+        return kind
+
+    def refer(self, code: Any, owner: str) -> str:
+        """The name of a function or class of the task or group ``owner``."""
+        return sent_reference(code) or refer(code, owner, self._local)
+
+    def _function(self, spec: FunctionSpec, owner: str) -> int:
+        number = self._functions.get(id(spec))
+        if number is None:
+            name = sent_reference(spec) or self.refer(spec.function, owner)
+            number = self._functions[id(spec)] = len(self.tables.functions)
+            self.tables.functions.append(Function(name, spec.is_async, spec.inject_context))
+        return number
+
+    def _option(self, options: TaskOptions, owner: str) -> int:
+        number = self._options.get(id(options))
+        if number is None:
+            retry = None if options.retry is None else self._retry(options.retry, owner)
+            handler = None if options.handler is None else plain_text(options.handler)
+            row = Options(retry, options.timeout, handler, plain_text(options.queue), options.priority, options.max_cycles)
+            number = self._options[id(options)] = len(self.tables.options)
+            self.tables.options.append(row)
+        return number
+
+    def _retry(self, policy: RetryPolicy, owner: str) -> Retry:
+        retry_on, give_up_on = ([self.refer(each, owner) for each in classes] for classes in (policy.retry_on, policy.give_up_on))
+        return Retry(
+            policy.max_retries,
+            policy.initial_interval,
+            policy.backoff_factor,
+            policy.max_interval,
+            policy.jitter,
+            retry_on,
+            give_up_on,
+        )
+
+
+class TaskReader:
+    """Makes tasks of what :class:`TaskWriter` wrote down."""
+
+    __slots__ = ("_kinds",)
+
+    def __init__(self, tables: Tables, local: LocalCode | None) -> None:
+        functions = [
+            SentFunction(row.reference, is_async=row.is_async, inject_context=row.inject_context, local=local) for row in tables.functions
+        ]
+        options = [_options_of(row, local) for row in tables.options]
+        self._kinds: list[tuple[type[Task[..., Any]], SentFunction, TaskOptions]] = [
+            (AsyncTask if functions[function].is_async else SyncTask, functions[function], options[option])
+            for function, option in tables.kinds
+        ]
+
+    def task(self, id: str, kind: int, bound: msgspec.Raw | None) -> Task[..., Any]:
+        """A task of a kind. Raises IndexError where there is none of that number."""
+        made_by, function, options = self._kinds[kind]
+        return made_by(id, function, options) if bound is None else made_by(id, function, options, SentArguments(bound, function))
+
+
+class SentArguments(Mapping[str, Any]):
+    """Bound arguments that came over the wire, decoded when they are first asked for.
+
+    Values of a class arrive as what they are only where the module of the class is loaded. That of the function, which is loaded first,
+    will mostly have seen to it.
+    """
+
+    __slots__ = ("_function", "_raw", "_values")
+
+    def __init__(self, raw: msgspec.Raw, function: SentFunction) -> None:
+        self._raw = raw
+        self._function = function
+        self._values: dict[str, Any] | None = None
+
+    def _decoded(self) -> dict[str, Any]:
+        if self._values is not None:
+            return self._values
+        found = True
+        try:
+            _ = self._function.function
+        except FunctionNotFoundError:  # they may be looked at all the same, as when the task is shown
+            found = False
+        values: dict[str, Any] = codec.decode(bytes(self._raw))
+        if type(values) is not dict:
+            raise SerializationError("bound arguments arrived that are no mapping", type_name=type(values).__name__)
+        if found:
+            self._values = values
+        return values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._decoded()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded())
+
+    def __len__(self) -> int:
+        return len(self._decoded())
+
+    def __bool__(self) -> bool:
+        return True  # those of a task without any are not sent
+
+
+def _options_of(row: Options, local: LocalCode | None) -> TaskOptions:
+    retry = None
+    if row.retry is not None:
+        retry_on, give_up_on = (tuple(error_class(name, local) for name in names) for names in (row.retry.retry_on, row.retry.give_up_on))
+        waits = (row.retry.initial_interval, row.retry.backoff_factor, row.retry.max_interval)
+        retry = RetryPolicy(row.retry.max_retries, *waits, row.retry.jitter, retry_on, give_up_on)
+    return TaskOptions(retry, row.timeout, row.handler, row.queue, row.priority, row.max_cycles)
+
+
+# ---- bytes ----
+
+
+def arguments_of(tasks: Sequence[Task[..., Any]]) -> msgspec.Raw:
+    """What is bound to each task, as an array of maps.
+
+    Raises:
+        SerializationError: a value cannot travel; it is called ``bound argument <task>.<name>``.
+    """
+    try:
+        return msgspec.Raw(codec.encode([dict(task.bound) for task in tasks]))
+    except SerializationError:
+        # Again one by one: to say which it is, and because a value may be as deep as it may be, whatever it is packed in.
+        return msgspec.Raw(_encode([{name: _argument(task, name, value) for name, value in task.bound.items()} for task in tasks]))
+
+
+def _argument(task: Task[..., Any], name: str, value: Any) -> msgspec.Raw:
+    return msgspec.Raw(codec.encode(value, name=f"bound argument {task.id}.{name}"))
+
+
+read_arguments: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+"""The maps that :func:`arguments_of` wrote, each still encoded."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class _Envelope(msgspec.Struct, array_like=True, frozen=True):
+    version: int
+    body: msgspec.Raw
+
+
+_envelope: Final = msgspec.msgpack.Decoder(_Envelope).decode
+
+
+def enveloped(body: msgspec.Struct, what: str) -> bytes:
+    """A body with the protocol's version in front; ``what`` it is called in errors."""
+    try:
+        return _encode((PROTOCOL_VERSION, body))
+    except (UnicodeEncodeError, OverflowError, TypeError) as error:  # half a character in an id, a number beyond 64 bits, another type
+        raise SerializationError(f"{what} cannot travel: {error}") from error
+
+
+def opened(data: bytes, decoder: msgspec.msgpack.Decoder[B], what: str) -> B:
+    """The body that was put in an envelope. Raises SerializationError when it was written by a newer version."""
+    envelope = _envelope(data)
+    if envelope.version > PROTOCOL_VERSION:
+        raise SerializationError(
+            f"a {what} of protocol version {envelope.version} arrived, and this process knows versions up to {PROTOCOL_VERSION}: "
+            "upgrade graflow here, or leave it to a process as new as its sender",
+            type_name=what,
+        )
+    if envelope.version < 1:
+        raise ValueError(f"{envelope.version} is no protocol version")
+    return decoder.decode(envelope.body)
+
+
+@contextmanager
+def reading(data: bytes, what: str) -> Generator[None]:
+    """Whatever bytes of a wrong shape lead to inside the block becomes a SerializationError."""
+    try:
+        yield
+    except SerializationError:
+        raise
+    except _MALFORMED as error:
+        raise SerializationError(f"{len(data)} bytes arrived that are no {what}: {error}", type_name=what) from error
+
+
+class _TaskBody(msgspec.Struct, frozen=True):
+    tables: Tables
+    id: str
+    kind: int
+    bound: msgspec.Raw
+
+
+_task_body: Final = msgspec.msgpack.Decoder(_TaskBody)
+
+
+def encode_task(task: Task[..., Any], *, local_code: LocalCode | None = None) -> bytes:
+    """A task as bytes, as for one that is made at run time.
+
+    Args:
+        task: the task.
+        local_code: names code that no other process could import, where the workers are in this one; None refuses it.
+
+    Raises:
+        FunctionNotFoundError: the function, or a class in its retry policy, has no importable name.
+        SerializationError: a bound argument cannot travel.
+    """
+    writer = TaskWriter(local_code)
+    kind = writer.kind(task)
+    bound = arguments_of([task] if task.bound else [])
+    return enveloped(_TaskBody(writer.tables, plain_text(task.id), kind, bound), f"task {task.id!r}")
+
+
+def decode_task(data: bytes, *, local_code: LocalCode | None = this_process) -> Task[..., Any]:
+    """The task that :func:`encode_task` was given. Its function is imported when it is first asked for.
+
+    Args:
+        data: the bytes that arrived.
+        local_code: where code without an importable name is looked for.
+
+    Raises:
+        SerializationError: the bytes are no task, or were written by a newer version.
+    """
+    with reading(data, "task"):
+        body = opened(data, _task_body, "task")
+        bound = read_arguments(body.bound)
+        return TaskReader(body.tables, local_code).task(body.id, body.kind, bound[0] if bound else None)
+
+
+def plain_text(text: str) -> str:
+    """An id as exactly a str, which the encoder asks for: a member of a StrEnum may be an id."""
+    return text if type(text) is str else str.__str__(text)

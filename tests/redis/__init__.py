@@ -1,0 +1,1 @@
+"""The Redis backend against real servers of several versions, which the tests start themselves."""

@@ -1,0 +1,84 @@
+"""Servers for the tests of this directory: each test runs against every version that is on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import ExitStack
+from fnmatch import fnmatchcase
+
+import pytest
+import redis
+
+from graflow.backends.redis.client import RedisClient
+from tests.redis.server import RedisServer, servers
+
+
+class Servers:
+    """One running server a version, started when it is first asked for, and again when a test has killed it."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._running: dict[str, RedisServer] = {}
+
+    def get(self, name: str) -> RedisServer:
+        if name not in self._running:
+            self._running[name] = self._stack.enter_context(RedisServer(servers()[name]))
+        server = self._running[name]
+        if server.process is None or server.process.poll() is not None:
+            server.start()
+        return server
+
+
+@pytest.fixture(scope="session")
+def running_servers() -> Iterator[Servers]:
+    with ExitStack() as stack:
+        yield Servers(stack)
+
+
+# A parameter of each test and not of the session: tests run in random order, and the servers of a session would be started over and over.
+@pytest.fixture(params=sorted(servers(), reverse=True) or ["none"])
+def redis_server(request: pytest.FixtureRequest, running_servers: Servers) -> RedisServer:
+    """A running server, empty."""
+    if request.param == "none":
+        pytest.skip("no redis-server on this machine")
+    server = running_servers.get(request.param)
+    server.command("FLUSHALL")
+    server.command("SCRIPT", "FLUSH")
+    return server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of an empty server."""
+    return redis_server.url
+
+
+@pytest.fixture
+async def redis_client(redis_url: str) -> AsyncIterator[RedisClient]:
+    """A client that is connected."""
+    client = RedisClient(redis_url)
+    await client.open()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def allowed_keys() -> set[str]:
+    """Patterns of keys that may stay for ever, for ``no_key_leaks``. A test adds to it, a suite has its own."""
+    return set()
+
+
+@pytest.fixture
+def no_key_leaks(redis_server: RedisServer, allowed_keys: set[str]) -> Iterator[None]:
+    """Fail a test that leaves keys without a time to live, other than those allowed."""
+    yield
+    left = lasting_keys(redis_server.url, allowed_keys)
+    assert not left, f"the test left keys that never expire: {left}"
+
+
+def lasting_keys(url: str, allowed: Iterable[str] = ()) -> list[str]:
+    """The keys that would stay for ever and match none of the patterns. It blocks: not for use on an event loop."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        keys = [str(key) for key in client.scan_iter(count=1000)]
+        lasting = [key for key in keys if client.ttl(key) == -1]
+    return sorted(key for key in lasting if not any(fnmatchcase(key, pattern) for pattern in allowed))
