@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from benchmarks import local
+from benchmarks.redis import chart, environments, measuring
+from benchmarks.redis.contenders import BARE, GRAFLOW, PEERS
+from benchmarks.redis.figures import Sizes
+from benchmarks.redis.report import as_text
+
+WIDE = 120
+"""Columns for tables that go to a file."""
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
@@ -38,6 +46,48 @@ def run_local(
     else:
         console.print(local.as_table(rows))
         console.print(local.as_latency_table(latency))
+
+
+@app.command("redis")
+def run_redis(
+    peers: Annotated[str, typer.Option(help="Which task queues, separated by commas; none with ''.")] = ",".join(PEERS),
+    tasks: Annotated[int, typer.Option(help="Tasks to enqueue, to drain and to gather.", min=100)] = Sizes.tasks,
+    rounds: Annotated[int, typer.Option(help="Turns of each contender; the median counts.", min=1)] = Sizes.rounds,
+    samples: Annotated[int, typer.Option(help="Single tasks, and wake-ups, whose latency is measured.", min=2)] = Sizes.samples,
+    fresh: Annotated[bool, typer.Option(help="Install the peers anew, in their newest versions.")] = False,
+    without: Annotated[str, typer.Option(help="Leave out graflow or bare.")] = "",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write everything, the single rounds included, to this file.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--chart", help="Also draw a bar chart: an .svg file, or a .png where something can make one.")
+    ] = None,
+) -> None:
+    """Workers on a Redis of their own: Graflow beside task queues, each in an environment made for it, and beside bare redis-py."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    unknown = [name for name in _names(peers) if name not in PEERS]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(PEERS)}", param_hint="--peers")
+    if picture is not None and (reason := chart.can_write(picture)):
+        raise typer.BadParameter(reason, param_hint="--chart")
+    contenders = [*(PEERS[name] for name in _names(peers)), BARE, GRAFLOW]
+    contenders = [contender for contender in contenders if contender.name not in _names(without)]
+    for contender in contenders if fresh else ():
+        environments.forget(contender)
+    sizes = Sizes(tasks=tasks, samples=samples, rounds=rounds)
+    with console.status("measuring") as status:
+        report = asyncio.run(measuring.measure(contenders, sizes, status.update))
+    console.print(as_text(report))
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.as_dict(), indent=2) + "\n")
+    if picture is not None:
+        chart.write(report, picture)
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 
 import pytest
 import pytest_asyncio
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
+
+from tests.redis.server import RedisServer, servers
 
 THREAD_GRACE = 2.0
 """Seconds for which a pool's thread that was told to stop may go on: it wakes, and ends."""
@@ -59,3 +62,28 @@ async def no_task_left_behind() -> AsyncIterator[None]:
     await asyncio.sleep(0)
     left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
     assert not left, f"the test left tasks running: {left}"
+
+
+class Servers:
+    """One running Redis server a version, started when it is first asked for, and again when a test has killed it."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._running: dict[str, RedisServer] = {}
+
+    def get(self, name: str) -> RedisServer:
+        """A running server, empty."""
+        if name not in self._running:
+            self._running[name] = self._stack.enter_context(RedisServer(servers()[name]))
+        server = self._running[name]
+        if server.process is None or server.process.poll() is not None:
+            server.start()
+        server.command("FLUSHALL")
+        return server
+
+
+@pytest.fixture(scope="session")
+def running_servers() -> Iterator[Servers]:
+    """The Redis servers of this session, private to it."""
+    with ExitStack() as stack:
+        yield Servers(stack)

@@ -290,6 +290,10 @@ class Backend(Protocol):
         """A value as the next task will see it; raises SerializationError if it cannot travel."""
         ...
 
+    async def introduce(self, worker_id: str, slots: Slots) -> None:
+        """A worker of this process is going to ask for work: what it is called, and what it can take."""
+        ...
+
     async def open(self) -> None:
         """Connect, check, begin."""
         ...

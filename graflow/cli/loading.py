@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from graflow.cli.failures import CommandError
 from graflow.core.graph import TaskGraph
@@ -20,12 +20,40 @@ from graflow.core.workflow import Workflow
 Runnable = Workflow[Any] | TaskGraph | Node[Any]
 
 MISSING: Final = object()
+ALONE: Final = "graflow_file_"
+"""what the names of modules begin with that only this process can import"""
 KINDS: Final[tuple[tuple[type[Any], str], ...]] = (
     (Workflow, "a workflow"), (TaskGraph, "a graph"), (Task, "a task"), (Chain, "a chain"), (Node, "a group"),
 )  # fmt: skip
 
 
+class Found(NamedTuple):
+    """What was found, in which module, and the folder that must be on the path for another process to import that."""
+
+    graph: Runnable
+    module: ModuleType
+    folder: Path
+
+
 def load(target: str) -> Runnable:
+    """What ``FILE_OR_MODULE[:WORKFLOW]`` names; see :func:`find`."""
+    return find(target).graph
+
+
+def load_for_workers(target: str) -> Found:
+    """What a target names, when other processes are to import it too.
+
+    Raises:
+        CommandError: as :func:`find`, or they could not.
+    """
+    found = find(target)
+    if found.module.__name__.startswith(ALONE):
+        name = Path(str(found.module.__file__)).name
+        raise CommandError(f"workers cannot import {name}: that is no name of a module, or that of another one; rename the file")
+    return found
+
+
+def find(target: str) -> Found:
     """What ``FILE_OR_MODULE[:WORKFLOW]`` names.
 
     A file is imported as the module that it is: with its folder on the path, or as a part of its package. Without a name, the only workflow
@@ -35,8 +63,8 @@ def load(target: str) -> Runnable:
         CommandError: there is no such file, module or name; importing it failed; or the name is needed.
     """
     place, name = _split(target)
-    module = _import(place)
-    return _named(module, place, name) if name is not None else _only(module, place)
+    module, folder = _import(place)
+    return Found(_named(module, place, name) if name is not None else _only(module, place), module, folder)
 
 
 def _split(target: str) -> tuple[str, str | None]:
@@ -51,20 +79,20 @@ def _split(target: str) -> tuple[str, str | None]:
 # ---- importing ------------------------------------------------------------------------------------------------------
 
 
-def _import(place: str) -> ModuleType:
+def _import(place: str) -> tuple[ModuleType, Path]:
     path = Path(place)
     if path.is_dir() and (place.endswith("/") or not _is_importable(place)):
         raise CommandError(f"{place} is a folder; give a Python file in it, or the name of a module")
     if not (path.suffix == ".py" or "/" in place or "\\" in place):
         _put_on_path(Path.cwd())
-        return _import_module(place, place, None)
+        return _import_module(place, place, None), Path.cwd()
     if not path.is_file():
         raise CommandError(f"there is no file {place}; give the path of a Python file, or the name of a module")
     if path.suffix != ".py":
         raise CommandError(f"{place} is no Python file; its name should end with .py")
     folder, name = _home_of(path.resolve())
     _put_on_path(folder)
-    return _import_module(name, place, path.resolve())
+    return _import_module(name, place, path.resolve()), folder
 
 
 def _is_importable(place: str) -> bool:
@@ -110,7 +138,7 @@ def _is_from(module: ModuleType, path: Path) -> bool:
 
 def _import_under_another_name(path: Path) -> ModuleType:
     """For a file whose name is no module's, or is that of another module, such as ``json.py``."""
-    spec = importlib.util.spec_from_file_location(f"graflow_file_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{ALONE}{path.stem}", path)
     if spec is None or spec.loader is None:
         raise CommandError(f"{path} cannot be imported; its name should end with .py")
     module = importlib.util.module_from_spec(spec)

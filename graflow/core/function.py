@@ -25,7 +25,7 @@ class FunctionSpec:
         signature: its parameters.
     """
 
-    __slots__ = ("_identity", "function", "inject_context", "is_async", "name", "signature")
+    __slots__ = ("__weakref__", "_identity", "function", "inject_context", "is_async", "name", "signature")
 
     def __init__(self, function: Callable[..., Any], *, inject_context: bool = False) -> None:
         self.function: Callable[..., Any] = function

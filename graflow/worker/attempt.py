@@ -47,10 +47,18 @@ class AttemptRunner:
         resources: what ``lifespan`` yielded, seen as ``ctx.resources``.
         random: draws the jitter of retries.
         counter: where attempts are counted.
+        timeout: of tasks that have none of their own.
     """
 
     def __init__(
-        self, backend: Backend, handlers: Mapping[str, Handler], resources: Mapping[str, Any], random: Random, counter: Counter
+        self,
+        backend: Backend,
+        handlers: Mapping[str, Handler],
+        resources: Mapping[str, Any],
+        random: Random,
+        counter: Counter,
+        *,
+        timeout: float | None = None,
     ) -> None:
         self._backend = backend
         self._handlers = handlers
@@ -62,6 +70,7 @@ class AttemptRunner:
         self._threads = threads if isinstance(threads, ThreadHandler) else ThreadHandler()
         self._hooked = {name for name, handler in handlers.items() if _has_hooks(handler)}
         self._counter = counter
+        self._timeout = timeout
         self.closing = False
         """the worker cancels the attempts that have not ended, in order to hand them back"""
 
@@ -82,7 +91,7 @@ class AttemptRunner:
                     call.arguments = {plan.context: call.context, **arguments}
                 handler = self._handlers[delivery.spec.handler]
                 delivery.interrupt = runner.cancel
-                timeout = delivery.task.options.timeout
+                timeout = delivery.task.options.timeout or self._timeout
                 if not delivery.stopped:  # while there was nothing to interrupt yet
                     value = await handler.run(call) if timeout is None else await _within(timeout, handler, call)
             error: BaseException | None = code.error

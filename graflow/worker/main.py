@@ -12,23 +12,31 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+import threading
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from graflow.backends import open_backend
-from graflow.errors import ConfigurationError, GraflowError
+from graflow.errors import BackendUnavailableError, ConfigurationError, GraflowError
+from graflow.worker import settings
 from graflow.worker.worker import TaskWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from graflow.backends.base import Backend
 
 logger: logging.Logger = logging.getLogger("graflow.worker")
 
 app: typer.Typer = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+FAILED: Final = 1
+"""exit code when the server does not answer, or when a second signal cut the worker short"""
+MISUSED: Final = 2
+"""exit code of a mistake in what the worker was told"""
+USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[2]
+"""What all complaints of the option parser derive from. Some versions of typer bring that parser along and others import it."""
 
 
 @app.command()
@@ -37,22 +45,61 @@ def aworker(
         list[str] | None, typer.Option("--app", help="A module to import, so that its tasks are known; may be repeated.")
     ] = None,
     redis: Annotated[
-        str, typer.Option(help="URL of the server that the runs live on.", envvar="GRAFLOW_REDIS_URL")
-    ] = "redis://localhost:6379/0",
+        str | None,
+        typer.Option(
+            help=f"URL of the server that the runs live on; by default of REDIS_HOST, REDIS_PORT, REDIS_DB and REDIS_PASSWORD, "
+            f"or else {settings.LOCAL}.",
+            envvar="GRAFLOW_REDIS_URL",
+        ),
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="Keeps applications that share a server apart.", envvar="REDIS_KEY_PREFIX")] = "graflow",
     concurrency: Annotated[int, typer.Option(help="Tasks at once.", envvar="MAX_CONCURRENT_TASKS")] = 100,
     queues: Annotated[str, typer.Option(help="Queues to serve, separated by commas.")] = "default",
+    handlers: Annotated[
+        str | None, typer.Option(help="Handlers to serve, separated by commas: coroutine, thread. All by default.", envvar="HANDLER_TYPE")
+    ] = None,
+    task_timeout: Annotated[
+        float | None, typer.Option(help="Seconds for tasks that set no timeout of their own.", envvar="TASK_TIMEOUT", min=0.001)
+    ] = None,
     worker_id: Annotated[str | None, typer.Option(help="What the worker is called; unique by default.", envvar="WORKER_ID")] = None,
     grace: Annotated[float, typer.Option(help="Seconds that running tasks are given when the worker is told to stop.")] = 25.0,
-    log_level: Annotated[str, typer.Option(help=f"One of {', '.join(LEVELS)}.", envvar="LOG_LEVEL")] = "INFO",
+    log_level: Annotated[str, typer.Option(help=f"One of {', '.join(settings.LEVELS)}.", envvar="LOG_LEVEL")] = "INFO",
 ) -> None:
     """Run tasks until told to stop: SIGTERM or SIGINT once to finish what runs, twice to stop now."""
-    _configure_logging(log_level)
+    logging.basicConfig(level=settings.level_of(log_level), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    served = settings.handlers_of(handlers)
+    backend = _remote(open_backend(settings.url_of(redis, os.environ), namespace=namespace))
     sys.path.insert(0, os.getcwd())  # as ``python -m`` does: --app names modules of the project that the worker is started in
     for module in apps or ():
-        _import(module)
-    backend = _remote(open_backend(redis))
-    names = [name.strip() for name in queues.split(",") if name.strip()]
-    asyncio.run(serve(TaskWorker(backend, concurrency=concurrency, queues=names, worker_id=worker_id, grace=grace)))
+        settings.import_app(module)
+    worker = TaskWorker(
+        backend,
+        concurrency=concurrency,
+        queues=settings.names_in(queues),
+        worker_id=worker_id,
+        serve=served,
+        task_timeout=task_timeout,
+        grace=grace,
+    )
+    _run(serve(worker))
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """On the faster event loop where it is installed."""
+    try:
+        factory: Callable[[], asyncio.AbstractEventLoop] | None = importlib.import_module("uvloop").new_event_loop
+    except ModuleNotFoundError:
+        factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(work)
+        _leave_stuck_threads()
+
+
+def _leave_stuck_threads() -> None:
+    """Python waits for its threads before it ends, and one that runs a task which nobody waits for any more may take for ever."""
+    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+        logging.shutdown()
+        os._exit(0)
 
 
 async def serve(worker: TaskWorker, *, ready: Callable[[], None] | None = None) -> None:
@@ -62,7 +109,7 @@ async def serve(worker: TaskWorker, *, ready: Callable[[], None] | None = None) 
 
     def tell() -> None:
         if told.is_set():  # the second signal: the operator does not want to wait
-            os._exit(1)
+            os._exit(FAILED)
         told.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -79,20 +126,6 @@ async def serve(worker: TaskWorker, *, ready: Callable[[], None] | None = None) 
             loop.remove_signal_handler(number)
 
 
-def _configure_logging(level: str) -> None:
-    if level.upper() not in LEVELS:
-        raise ConfigurationError(f"--log-level {level}: use one of {', '.join(LEVELS)}", setting="log_level")
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-
-
-def _import(module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        remedy = "run the command where the module can be found"
-        raise ConfigurationError(f"--app {module}: cannot be imported ({error}); {remedy}", setting="app") from error
-
-
 def _remote(backend: Backend) -> Backend:
     if backend.local:
         raise ConfigurationError(
@@ -102,9 +135,23 @@ def _remote(backend: Backend) -> Backend:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point: a mistake is one line on standard error and exit code 2."""
+    """The entry point: a mistake is one line on standard error and exit code 2, a server that does not answer one line and exit code 1."""
+    raise SystemExit(_call(arguments))
+
+
+def _call(arguments: Sequence[str] | None) -> int:
     try:
-        app(args=list(arguments) if arguments is not None else None)
+        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="graflow-aworker", standalone_mode=False)
+    except BackendUnavailableError as error:
+        return _complain(str(error), FAILED)
     except GraflowError as error:
-        typer.echo(f"graflow-aworker: {error}", err=True)
-        raise SystemExit(2) from None
+        return _complain(str(error), MISUSED)
+    except USAGE_ERROR as error:
+        message = getattr(error, "format_message", error.__str__)().rstrip(".")
+        return _complain(f"{message}; see graflow-aworker --help", MISUSED)
+    return 0
+
+
+def _complain(message: str, code: int) -> int:
+    typer.echo(f"graflow-aworker: {' '.join(message.split())}", err=True)
+    return code

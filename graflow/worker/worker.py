@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from graflow.backends import open_backend
 from graflow.core.boundary import UserCode
-from graflow.errors import ConfigurationError
+from graflow.errors import BackendUnavailableError, ConfigurationError
 from graflow.handlers import CoroutineHandler, Handler, ThreadHandler
 from graflow.worker.attempt import AttemptRunner
 from graflow.worker.committer import Committer
@@ -36,6 +36,8 @@ logger: logging.Logger = logging.getLogger("graflow.worker")
 
 STUBBORN = 5.0
 """seconds that cancelled tasks are given to leave their ``finally`` blocks before the worker ends without them"""
+SULK = 1.0
+"""seconds until a worker whose backend did not answer asks it again"""
 BREATH = 64
 """steps that one asyncio task may run in a row without letting others in: no-op steps never wait, and would keep the loop to themselves"""
 
@@ -49,6 +51,8 @@ class TaskWorker:
         concurrency: attempts at once, for each handler that has no limit of its own.
         queues: the queues to serve, None for all.
         worker_id: what the worker is called in events and metrics; host, pid and a random part by default.
+        serve: names of the handlers whose tasks it takes, None for all.
+        task_timeout: seconds an attempt may take whose task says nothing about it; None for any.
         grace: seconds that running tasks are given when the worker is stopped; what has not ended by then is cancelled and handed back.
         lifespan: an async context manager that yields a mapping, seen by tasks as ``ctx.resources``: pools, clients, models.
         seed: of the jitter of retries, None for a random one.
@@ -67,6 +71,8 @@ class TaskWorker:
         concurrency: int = 100,
         queues: Sequence[str] | None = ("default",),
         worker_id: str | None = None,
+        serve: Sequence[str] | None = None,
+        task_timeout: float | None = None,
         grace: float = 25.0,
         lifespan: Lifespan | None = None,
         seed: int | None = None,
@@ -74,7 +80,9 @@ class TaskWorker:
         self.backend: Backend = open_backend(backend_or_url)
         self.handlers: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), **_checked(handlers or {})}
         self.worker_id: str = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        self._slots = WorkerSlots(self.handlers, concurrency, queues)
+        served = {name: handler for name, handler in self.handlers.items() if serve is None or name in serve}
+        self._slots = WorkerSlots(served, concurrency, queues)
+        self._task_timeout = task_timeout
         self._grace = _checked_grace(grace)
         self._lifespan = lifespan
         self._random = Random(seed)
@@ -102,13 +110,16 @@ class TaskWorker:
             raise ConfigurationError(f"worker {self.worker_id} is running already; make another TaskWorker", setting="worker_id")
         async with AsyncExitStack() as stack:
             await self.backend.open()
+            if not self.backend.local:  # in memory the runs belong to whoever made the backend, and end with it
+                stack.push_async_callback(self.backend.close)
             for handler in {id(handler): handler for handler in self.handlers.values()}.values():  # one may have several names
                 await handler.start()
                 stack.push_async_callback(handler.stop)
             resources: Mapping[str, Any] = {}
             if self._lifespan is not None:
                 resources = await stack.enter_async_context(LifespanKeeper(self._lifespan))
-            self._attempts = AttemptRunner(self.backend, self.handlers, resources, self._random, self._counter)
+            self._attempts = AttemptRunner(self.backend, self.handlers, resources, self._random, self._counter, timeout=self._task_timeout)
+            await self.backend.introduce(self.worker_id, self._slots)
             self._stack = stack.pop_all()
         self._context = copy_context()
         self._stopped.clear()
@@ -166,7 +177,11 @@ class TaskWorker:
     async def _fetch(self) -> None:
         """Wait for work whenever no running attempt will bring some along with its commit."""
         while True:
-            self._begin_all(await self.backend.coordinator.fetch(self._slots))
+            try:
+                self._begin_all(await self.backend.coordinator.fetch(self._slots))
+            except BackendUnavailableError as error:  # it was tried for long, and may take longer: a worker does not end for that
+                logger.error("worker %s cannot fetch work: %s", self.worker_id, error, extra={"worker_id": self.worker_id})
+                await asyncio.sleep(SULK)
             await asyncio.sleep(0)
 
     def _begin_all(self, deliveries: Sequence[Delivery]) -> None:

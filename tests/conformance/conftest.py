@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import pytest
@@ -16,15 +17,33 @@ from graflow.core.channel import Channel
 from graflow.testing import VirtualClock
 from graflow.wire.codec import roundtrip
 from tests.conformance.hands import Bench
+from tests.conftest import Servers
+from tests.redis.channels import open_shop
+from tests.redis.server import servers
 
 PassTime = Callable[[float], Awaitable[None]]
 
 
 class ChannelUnderTest(NamedTuple):
-    """A channel of a run of its own, and how ``seconds`` go by for it."""
+    """A channel of a run of its own, how ``seconds`` go by for it, and how what was started comes to where it waits."""
 
     channel: Channel
     pass_time: PassTime
+    settle: Callable[[], Awaitable[None]]
+
+
+OpenChannel = Callable[[], AbstractAsyncContextManager[ChannelUnderTest]]
+
+
+class Start(Protocol):
+    """Starts coroutines and lets each come to where it waits."""
+
+    async def __call__(self, *coroutines: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]: ...
+
+
+async def some_turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def shift_loop_clock() -> PassTime:
@@ -45,23 +64,36 @@ def shift_loop_clock() -> PassTime:
 @asynccontextmanager
 async def memory(seal: Callable[[Any], Any] | None = None) -> AsyncIterator[ChannelUnderTest]:
     channel = MemoryChannel(seal=seal)
-    yield ChannelUnderTest(channel, shift_loop_clock())
+    yield ChannelUnderTest(channel, shift_loop_clock(), some_turns)
     channel.close()
 
 
-def strict_memory() -> AbstractAsyncContextManager[ChannelUnderTest]:
-    return memory(seal=roundtrip)
+@asynccontextmanager
+async def on_redis(url: str) -> AsyncIterator[ChannelUnderTest]:
+    async with open_shop(url) as shop:
+        yield ChannelUnderTest(shop.channel, shop.pass_time, shop.settle)
 
 
-CHANNELS: dict[str, Callable[[], AbstractAsyncContextManager[ChannelUnderTest]]] = {
-    "memory": memory,
-    "strict-memory": strict_memory,
+def with_server(name: str, running: Servers) -> OpenChannel:
+    return partial(on_redis, running.get(name).url)
+
+
+CHANNELS: dict[str, Callable[[Servers], OpenChannel]] = {
+    "memory": lambda _: memory,
+    "strict-memory": lambda _: partial(memory, seal=roundtrip),
+    **{name: partial(with_server, name) for name in servers()},
 }
 
 
 @pytest.fixture(params=list(CHANNELS))
-async def channel_under_test(request: pytest.FixtureRequest) -> AsyncIterator[ChannelUnderTest]:
-    async with CHANNELS[request.param]() as under_test:
+def open_channel(request: pytest.FixtureRequest, running_servers: Servers) -> OpenChannel:
+    """How a channel of each backend in turn is opened. Not async: starting a server blocks."""
+    return CHANNELS[request.param](running_servers)
+
+
+@pytest.fixture
+async def channel_under_test(open_channel: OpenChannel) -> AsyncIterator[ChannelUnderTest]:
+    async with open_channel() as under_test:
         yield under_test
 
 
@@ -75,6 +107,18 @@ def channel(channel_under_test: ChannelUnderTest) -> Channel:
 def pass_time(channel_under_test: ChannelUnderTest) -> PassTime:
     """``await pass_time(seconds)``: so many seconds go by for the channel."""
     return channel_under_test.pass_time
+
+
+@pytest.fixture
+def start(channel_under_test: ChannelUnderTest) -> Start:
+    """``await start(*coroutines)``: tasks, each of which has come to where it waits for something."""
+
+    async def started(*coroutines: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]:
+        tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+        await channel_under_test.settle()
+        return tasks
+
+    return started
 
 
 # ---- whole backends ------------------------------------------------------------------------------------------------

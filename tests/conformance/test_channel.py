@@ -13,7 +13,7 @@ import pytest
 
 from graflow.core.channel import Channel, SyncChannel, TypedChannel
 from graflow.errors import ChannelTypeError
-from tests.conformance.conftest import PassTime
+from tests.conformance.conftest import PassTime, Start
 from tests.wire.shapes import Colour, Item, Pair, Point, Row, same
 
 # ---- values --------------------------------------------------------------------------------------------------------
@@ -247,21 +247,13 @@ async def test_a_time_to_live_that_makes_no_sense_is_refused(channel: Channel, t
 # ---- waiting -------------------------------------------------------------------------------------------------------
 
 
-async def start(*coroutines: Any) -> list[asyncio.Task[Any]]:
-    """Start coroutines and let each come to where it waits."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    for _ in range(5):
-        await asyncio.sleep(0)
-    return tasks
-
-
 async def test_waiting_for_what_is_there_gives_it_at_once(channel: Channel) -> None:
     await channel.set("k", None)
     assert await channel.wait("k") is None
     assert await channel.wait("k", 0) is None
 
 
-async def test_a_value_wakes_everyone_who_waits_for_its_key_and_nobody_else(channel: Channel) -> None:
+async def test_a_value_wakes_everyone_who_waits_for_its_key_and_nobody_else(channel: Channel, start: Start) -> None:
     waiters = await start(*(channel.wait("k") for _ in range(50)))
     (other,) = await start(channel.wait("other"))
     await channel.set("k", [1])
@@ -274,13 +266,13 @@ async def test_a_value_wakes_everyone_who_waits_for_its_key_and_nobody_else(chan
 
 
 @pytest.mark.parametrize("operation", ["append", "prepend", "atomic_add"])
-async def test_whatever_makes_a_key_wakes_who_waits_for_it(channel: Channel, operation: str) -> None:
+async def test_whatever_makes_a_key_wakes_who_waits_for_it(channel: Channel, operation: str, start: Start) -> None:
     (waiter,) = await start(channel.wait("k"))
     await getattr(channel, operation)("k", 3)
     assert await waiter == (3 if operation == "atomic_add" else [3])
 
 
-async def test_waiting_ends_with_the_builtin_timeout_error(channel: Channel, pass_time: PassTime) -> None:
+async def test_waiting_ends_with_the_builtin_timeout_error(channel: Channel, pass_time: PassTime, start: Start) -> None:
     (waiter,) = await start(channel.wait("k", 5.0))
     await pass_time(4)
     assert not waiter.done()
@@ -291,7 +283,7 @@ async def test_waiting_ends_with_the_builtin_timeout_error(channel: Channel, pas
         await channel.wait("k", 0)
 
 
-async def test_a_value_whose_time_is_up_is_waited_for(channel: Channel, pass_time: PassTime) -> None:
+async def test_a_value_whose_time_is_up_is_waited_for(channel: Channel, pass_time: PassTime, start: Start) -> None:
     await channel.set("k", 1, ttl=5)
     await pass_time(6)
     (waiter,) = await start(channel.wait("k"))
@@ -300,7 +292,7 @@ async def test_a_value_whose_time_is_up_is_waited_for(channel: Channel, pass_tim
     assert await waiter == 2
 
 
-async def test_a_cancelled_wait_leaves_the_others_alone(channel: Channel) -> None:
+async def test_a_cancelled_wait_leaves_the_others_alone(channel: Channel, start: Start) -> None:
     first, second = await start(channel.wait("k"), channel.wait("k"))
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -346,7 +338,7 @@ async def hold(channel: Channel, name: str, log: list[str], until: asyncio.Event
         await until.wait()
 
 
-async def test_who_waited_longest_is_next(channel: Channel) -> None:
+async def test_who_waited_longest_is_next(channel: Channel, start: Start) -> None:
     log: list[str] = []
     go, done = asyncio.Event(), asyncio.Event()
     done.set()
@@ -358,7 +350,7 @@ async def test_who_waited_longest_is_next(channel: Channel) -> None:
     assert log == ["first", "second", "third"]
 
 
-async def test_a_lock_is_waited_for_as_long_as_one_is_told(channel: Channel, pass_time: PassTime) -> None:
+async def test_a_lock_is_waited_for_as_long_as_one_is_told(channel: Channel, pass_time: PassTime, start: Start) -> None:
     async with channel.lock("k", ttl=100):
         (waiter,) = await start(hold(channel, "waiter", [], asyncio.Event(), wait=5))
         await pass_time(4)
@@ -373,7 +365,7 @@ async def test_a_lock_is_waited_for_as_long_as_one_is_told(channel: Channel, pas
         pass
 
 
-async def test_a_lock_whose_holder_vanished_is_free_when_its_time_is_up(channel: Channel, pass_time: PassTime) -> None:
+async def test_a_lock_whose_holder_vanished_is_free_when_its_time_is_up(channel: Channel, pass_time: PassTime, start: Start) -> None:
     lost = channel.lock("k", ttl=5)
     await lost.__aenter__()
     log: list[str] = []
@@ -414,7 +406,7 @@ async def test_a_holder_that_was_too_slow_does_not_free_the_next_ones_lock(
         pass
 
 
-async def test_the_time_of_a_lock_runs_from_when_it_was_got(channel: Channel, pass_time: PassTime) -> None:
+async def test_the_time_of_a_lock_runs_from_when_it_was_got(channel: Channel, pass_time: PassTime, start: Start) -> None:
     go = asyncio.Event()
     log: list[str] = []
     async with channel.lock("k", ttl=100):
@@ -444,7 +436,7 @@ async def test_a_lock_is_not_reentrant(channel: Channel) -> None:
                 pass
 
 
-async def test_cancelling_who_waits_for_a_lock_passes_it_on(channel: Channel) -> None:
+async def test_cancelling_who_waits_for_a_lock_passes_it_on(channel: Channel, start: Start) -> None:
     log: list[str] = []
     done = asyncio.Event()
     done.set()
@@ -459,7 +451,7 @@ async def test_cancelling_who_waits_for_a_lock_passes_it_on(channel: Channel) ->
     assert log == ["second"]
 
 
-async def test_cancelling_just_as_the_lock_is_given_passes_it_on(channel: Channel) -> None:
+async def test_cancelling_just_as_the_lock_is_given_passes_it_on(channel: Channel, start: Start) -> None:
     log: list[str] = []
     done = asyncio.Event()
     done.set()

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import ExitStack
 from fnmatch import fnmatchcase
 
 import pytest
 import redis
 
 from graflow.backends.redis.client import RedisClient
+from tests.conftest import Servers
 from tests.redis.server import RedisServer, servers
-
-
-class Servers:
-    """One running server a version, started when it is first asked for, and again when a test has killed it."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._running: dict[str, RedisServer] = {}
-
-    def get(self, name: str) -> RedisServer:
-        if name not in self._running:
-            self._running[name] = self._stack.enter_context(RedisServer(servers()[name]))
-        server = self._running[name]
-        if server.process is None or server.process.poll() is not None:
-            server.start()
-        return server
-
-
-@pytest.fixture(scope="session")
-def running_servers() -> Iterator[Servers]:
-    with ExitStack() as stack:
-        yield Servers(stack)
 
 
 # A parameter of each test and not of the session: tests run in random order, and the servers of a session would be started over and over.
@@ -42,7 +20,6 @@ def redis_server(request: pytest.FixtureRequest, running_servers: Servers) -> Re
     if request.param == "none":
         pytest.skip("no redis-server on this machine")
     server = running_servers.get(request.param)
-    server.command("FLUSHALL")
     server.command("SCRIPT", "FLUSH")
     return server
 

@@ -3,175 +3,259 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import redis
+from redis.exceptions import NoScriptError
 
-from graflow.backends.redis.blobs import as_text, encode
+from graflow.backends.redis.blobs import encode
 from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
-from graflow.backends.redis.entries import CONTINUATION, Brought, Token, decode_entry, read_reply
+from graflow.backends.redis.entries import CONTINUATION, Brought, Reply, Token, decode_entry, read_reply
 from graflow.backends.redis.events import read_events
 from graflow.backends.redis.failures import read_error
-from graflow.backends.redis.image import RunImage
+from graflow.backends.redis.image import SUSPENDED, RunImage
 from graflow.backends.redis.outcomes import continued, judged, settled
 from graflow.backends.redis.plans import plan_records
 from graflow.backends.redis.scripts import Script
-from graflow.backends.redis.scripts.runs import CLAIM, CONTROL, SETTLE, SUBMIT
+from graflow.backends.redis.scripts.runs import BUDGET, CLAIM, CONTROL, SETTLE, SUBMIT
 from graflow.backends.redis.verdicts import judge
+from graflow.core.board import ACTIVE
 from graflow.core.outcome import Failure, GroupFailure, Outcome
 from graflow.core.plan import Plan
 from graflow.core.run import OnFailure
 from graflow.wire.local import this_process
+from tests.model.check import demand
 
 PREFIX = "{m:0}:"
+PLACELESS_OR_SUSPENDED = 96
+ROUNDS = 3000
+"""fetches after which a run that still hands itself continuations is going in a circle"""
 Attempt = tuple[int, int, int]
-_parts = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-_runs = itertools.count()
+_numbers = itertools.count()
+
+
+@dataclass
+class Calls:
+    """The scripts as a client calls them.
+
+    Attributes:
+        server: a client of a server that is the test's own.
+        budget: units of work for one call; a small one makes many continuations.
+        shift: milliseconds that the scripts add to the server's time.
+        replaced: what to call instead of the scripts, by name: for broken variants.
+    """
+
+    server: redis.Redis
+    budget: int = BUDGET
+    shift: int = 0
+    replaced: Mapping[str, Script] = field(default_factory=dict)
+
+    def __call__(self, script: Script, *args: Any) -> Any:
+        """Call a script that takes the shift and the budget first."""
+        return self.raw(script, self.shift, self.budget, *args)
+
+    def raw(self, script: Script, *args: Any) -> Any:
+        """Call a script with these very arguments."""
+        script = self.replaced.get(script.name, script)
+        try:
+            return self.server.evalsha(script.sha, 1, PREFIX, *args)
+        except NoScriptError:
+            return self.server.eval(script.text, 1, PREFIX, *args)
+
+    def streams(self) -> list[str]:
+        """The names of all streams, in the order of their priorities."""
+        return sorted(name.decode() for name in self.server.smembers(f"{PREFIX}streams"))
+
+    def wanted(self, most: int) -> bytes:
+        """The request for so many attempts of any kind."""
+        return encode([[most, self.streams(), False]])
+
+    def upload(self, plan: Plan, digest: str) -> None:
+        """Put a plan where runs look for it."""
+        plan.recipes = plan.recipes or [None] * len(plan.ids)
+        records = list(plan_records(plan, digest=digest, local_code=this_process).items())
+        for begin in range(0, len(records), 512):
+            self.server.hset(f"{PREFIX}plan:{digest}", mapping=dict(records[begin : begin + 512]))
+
+    def submit(
+        self,
+        run_id: str,
+        digest: str,
+        *,
+        start: int | None = None,
+        on_failure: OnFailure = "fail",
+        max_steps: int | None = None,
+        token: str = "token",
+        timeout: int = 0,
+    ) -> list[Any]:
+        """Begin a run of a plan that is there."""
+        begin = -1 if start is None else start
+        asked = [run_id, digest, token, begin, int(on_failure == "continue"), max_steps or 0, timeout, "", 60, "", "attach", 0, "0", "digest"]
+        reply: list[Any] = self(SUBMIT, encode(asked))
+        return reply
+
+    def claim(self, consumer: str, most: int = 1000, entries: Sequence[Any] = (), *, again: bool = False) -> Reply:
+        """Hand out what a read has brought, and up to so much more."""
+        return read_reply(self(CLAIM, encode(entries), consumer, self.wanted(most) if most else b"", "1" if again else "0"))
+
+    def settle(self, outcomes: Sequence[Any], consumer: str = "c", most: int = 0) -> Reply:
+        """Write outcomes, and take up to so many attempts."""
+        return read_reply(self(SETTLE, encode(outcomes), consumer, self.wanted(most) if most else b"", b""))
+
+    def image(self, run_id: str) -> RunImage:
+        """What there is of a run."""
+        return RunImage(self.server.hgetall(f"{PREFIX}run:{run_id}"), self.server.hgetall(f"{PREFIX}res:{run_id}"))
 
 
 class ScriptedRun:
     """One run, and the attempts of it that are out.
 
     Args:
-        server: a client of a server that is the test's own.
+        calls: the scripts.
         plan: the plan, which must be able to travel in this process.
-        budget: units of work for one call; a small one makes many continuations.
-        scripts: what to call instead of the scripts, by name: for broken variants.
+        patient: leave continuations in ``waiting`` for :meth:`go_on`, where otherwise each is worked off at once.
     """
 
     def __init__(
         self,
-        server: redis.Redis,
+        calls: Calls,
         plan: Plan,
         *,
         start: int | None = None,
         on_failure: OnFailure = "fail",
         max_steps: int | None = None,
-        budget: int = 512,
-        scripts: dict[str, Script] | None = None,
+        patient: bool = False,
     ) -> None:
-        self.server, self.plan, self.budget = server, plan, budget
-        self.scripts = scripts or {}
-        self.id = f"r{next(_runs)}"
-        self.digest = f"p-{self.id}"
-        self.tokens: dict[Attempt, tuple[Token, bytes]] = {}
+        self.calls, self.plan, self.patient = calls, plan, patient
+        self.server = calls.server
+        self.id = f"r{next(_numbers)}"
         self.deliveries: dict[Attempt, Brought] = {}
+        self.waiting: list[tuple[Token, bytes]] = []
         self.cursor = "-"
-        plan.recipes = plan.recipes or [None] * len(plan.ids)
-        if not server.hexists(f"{PREFIX}plan:{self.digest}", "head"):
-            records = plan_records(plan, digest=self.digest, local_code=this_process)
-            server.hset(f"{PREFIX}plan:{self.digest}", mapping=dict(records.items()))
-        asked = [self.id, self.digest, "token", -1 if start is None else start, int(on_failure == "continue"), max_steps or 0, 0, "", 60, "", "attach", 0, "0", "digest"]
-        reply = self.call(SUBMIT, encode(asked))
-        assert reply[0] == b"created", reply
+        calls.upload(plan, f"p-{self.id}")
+        reply = calls.submit(self.id, f"p-{self.id}", start=start, on_failure=on_failure, max_steps=max_steps)
+        demand(reply[0] == b"created", f"submit answers {reply}")
         self.fetch()
-
-    def call(self, script: Script, *args: Any) -> Any:
-        script = self.scripts.get(script.name, script)
-        return self.server.eval(script.text, 1, PREFIX, 0, self.budget, *args)
 
     # ---- in and out ----
 
     def fetch(self) -> None:
-        """Take everything that is in line, and work off whatever goes on by itself."""
-        while True:
-            streams = sorted(name.decode() for name in self.server.smembers(f"{PREFIX}streams"))
-            wanted = encode([[1000, streams, False]])
-            reply = read_reply(self.call(CLAIM, encode([]), "c", wanted, "0"))
+        """Take everything that is in line, and, unless patient, work off whatever goes on by itself."""
+        for _ in range(ROUNDS):
+            reply = self.calls.claim("c")
             for brought in reply.deliveries:
                 entry = decode_entry(brought.text)
                 if entry.node < len(self.plan.ids) and self.plan.groups[entry.node] is not None:
                     self.judge(brought)
                 else:
-                    self.deliveries[entry.node, entry.cycle, entry.attempt] = brought
-            assert not reply.odd
-            for token, text in reply.continuations:
-                entry = decode_entry(text)
-                outcome = continued(token.stream, token.id, entry.run_id, entry.generation, CONTINUATION)
-                assert self.call(SETTLE, encode([outcome]), "c", "", "")[0] == [1]
+                    attempt = (entry.node, entry.cycle, entry.attempt)
+                    demand(attempt not in self.deliveries, f"{attempt} was handed out twice")
+                    self.deliveries[attempt] = brought
+            demand(not reply.odd, f"entries that cannot be read: {reply.odd}")
+            self.waiting += reply.continuations
+            while self.waiting and not self.patient:
+                self.go_on()
             if not reply.continuations and not reply.deliveries:
-                break
+                return
+        demand(False, "it goes on and on by itself")
+
+    def go_on(self) -> None:
+        """Work one continuation off."""
+        token, text = self.waiting.pop(0)
+        entry = decode_entry(text)
+        outcome = continued(token.stream, token.id, entry.run_id, entry.generation, CONTINUATION)
+        demand(self.calls.settle([outcome]).answers == [1] or self.patient, "a continuation is refused")
 
     def judge(self, brought: Brought) -> None:
         """Answer for a policy of the user's own, as a worker does."""
         entry, image = decode_entry(brought.text), self.image()
         verdict = judge(self.plan, entry.node, image, lambda node: self.name_of(node, image), entry.attempt)
-        assert self.call(SETTLE, encode([judged(brought.token, entry, verdict)]), "c", "", "")[0] == [1]
+        demand(self.calls.settle([judged(brought.token, entry, verdict)]).answers == [1], "a verdict is refused")
 
     def delivery(self, attempt: Attempt) -> RedisDelivery:
+        """An attempt as a worker is given it."""
         brought = self.deliveries[attempt]
         return make_delivery(brought, decode_entry(brought.text), self.plan, this_process)
 
-    def settle(self, node: int, cycle: int, attempt: int, outcome: Outcome | Any) -> bool:
-        brought = self.deliveries.get((node, cycle, attempt))
-        if brought is None:
+    def settle(self, node: int, cycle: int, attempt: int, outcome: Outcome) -> bool:
+        """Send an outcome; whether it was taken."""
+        if (node, cycle, attempt) not in self.deliveries:
             return False
         done = settled(self.delivery((node, cycle, attempt)), outcome, PREFIX, this_process)
         for key, value in done.values.items():
             self.server.set(key, value, ex=60)
         if done.items:
-            self.server.hset(done.items[0], mapping=dict(enumerate(done.items[1])))
-        answers = self.call(SETTLE, encode([done.fields]), "c", "", "")[0]
+            self.server.hset(done.items[0], mapping=dict(enumerate(done.items[1])))  # type: ignore[arg-type]
+        answers = self.calls.settle([done.fields]).answers
         self.fetch()
-        return bool(answers == [1])
+        return answers == [1]
 
     def control(self, what: str, *args: Any) -> bool:
-        reply = self.call(CONTROL, self.id, what, *args)
+        """Ask something of the run; whether it was done."""
+        reply = self.calls(CONTROL, self.id, what, *args)
         self.fetch()
         return bool(reply == [b"done", 1])
 
     def resume(self, node: int, cycle: int) -> bool:
-        if self.image().visit(node).cycle != cycle:
-            return False
-        return self.control("resume", node, str(next(_runs)))
+        """Let a suspended step go on."""
+        return self.image().visit(node).cycle == cycle and self.control("resume", node, str(next(_numbers)))
 
     def cancel(self, reason: str) -> bool:
-        return self.control("cancel", reason, str(next(_runs)))
+        """End the run from outside."""
+        return self.control("cancel", reason, str(next(_numbers)))
 
     def time_out(self, reason: str) -> bool:
+        """End the run because its time is up."""
         return self.control("expire", reason)
 
     # ---- what there is ----
 
     def image(self) -> RunImage:
-        return RunImage(self.server.hgetall(f"{PREFIX}run:{self.id}"), self.server.hgetall(f"{PREFIX}res:{self.id}"))
+        """What there is of the run."""
+        return self.calls.image(self.id)
 
     def name_of(self, node: int, image: RunImage | None = None) -> str:
+        """The id of a node."""
         image = image or self.image()
         if node < len(self.plan.ids):
             return self.plan.ids[node]
         placed = image.range_of(node)
-        if placed is not None:
-            mapping = self.plan.groups[placed[0]].mapping  # type: ignore[union-attr]
-            return f"{mapping.task.id}[{placed[1]}]"
-        return image.made[node].id
+        if placed is None:
+            return image.made[node].id
+        group = self.plan.groups[placed[0]]
+        assert group is not None
+        assert group.mapping is not None
+        return f"{group.mapping.task.id}[{placed[1]}]"
 
     def errors(self, image: RunImage) -> dict[int, Failure | GroupFailure]:
+        """The errors of nodes, in the order in which they happened."""
         return {node: read_error(parts, node, self) for node, parts in image.errors.items()}
 
     def out(self) -> set[Attempt]:
-        """Attempts that are out: in line or in somebody's hands, and that still count."""
+        """Attempts that were handed out and still count."""
         image = self.image()
-        if image.state != "r":
-            return set()
-        found: set[Attempt] = set()
-        for attempt in self.deliveries:
-            node, cycle, number = attempt
-            visit = image.visit(node)
-            byte = image.bytes[node]
-            if byte % 8 == 1 and not byte & 96 and (visit.cycle, visit.attempt) == (cycle, number):
-                found.add(attempt)
-        return found
+        return {attempt for attempt in self.deliveries if is_running(image, attempt)}
 
     def told(self) -> list[tuple[str, int, int | None]]:
         """Events since the last time: type, node, attempt."""
-        entries = self.server.xrange(f"{PREFIX}ev:{self.id}", min=self.cursor)
         found: list[tuple[str, int, int | None]] = []
-        for entry, fields in entries:
+        for entry, fields in self.server.xrange(f"{PREFIX}ev:{self.id}", min=self.cursor):
             self.cursor = f"({entry.decode()}"
             found += [(event.type, event.node, event.attempt) for event in read_events(fields[b"e"])]
         return found
 
 
-__all__ = ["ScriptedRun", "as_text"]
+def is_running(image: RunImage, attempt: Attempt) -> bool:
+    """Whether the outcome of an attempt would be taken."""
+    node, cycle, number = attempt
+    if image.state != "r" or node >= image.count:
+        return False
+    byte, visit = image.bytes[node], image.visit(node)
+    return byte % 8 == ACTIVE and not byte & PLACELESS_OR_SUSPENDED and (visit.cycle, visit.attempt) == (cycle, number)
+
+
+def is_suspended(image: RunImage, node: int) -> bool:
+    """Whether a node waits for somebody's answer."""
+    return bool(image.bytes[node] & SUSPENDED)

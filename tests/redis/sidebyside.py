@@ -3,49 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import redis
+import msgspec
 
-from graflow.core.board import ACTIVE, STATUS_NAMES
-from graflow.core.outcome import Failure, GroupFailure, Outcome, Success, TaskError
+from graflow.backends.redis.image import RunImage
+from graflow.core.board import STATUS_NAMES
+from graflow.core.outcome import Failure, GroupFailure, Outcome, Success
 from graflow.core.run import RunState
 from graflow.wire import codec
 from tests.model.check import demand
 from tests.model.drive import Case
 from tests.model.generate import Script as Behaviour
 from tests.model.plans import make_plan
-from tests.redis.scripted import Attempt, ScriptedRun
+from tests.redis.scripted import Attempt, Calls, ScriptedRun
 
-MOST = 2000
-
-
-@dataclass
-class Options:
-    """How the scripts are driven."""
-
-    budget: int = 512
-    scripts: Any = None
+MOST = 4000
+"""outcomes and answers after which a run is taken for endless"""
+NOT_NOTED = ("run_started", "run_finished", "task_started")
+"""events that the scripts tell and the state machine leaves to whoever drives it"""
 
 
-def drive_both(server: redis.Redis, case: Case, order: int, options: Options | None = None) -> RunState:
+def drive_both(calls: Calls, case: Case, order: int) -> RunState:
     """Drive a case to its end. Raises ViolationError where the two differ."""
-    return _Both(server, case, order, options or Options()).run()
+    return _Both(calls, case, order).run()
+
+
+def drive_patiently(calls: Calls, case: Case, order: int) -> ScriptedRun:
+    """Drive a case to its end on the scripts alone, with outcomes coming in while continuations wait. Raises ViolationError if it gets stuck."""
+    return _Patient(calls, case, order).run()
 
 
 class _Both:
-    def __init__(self, server: redis.Redis, case: Case, order: int, options: Options) -> None:
+    def __init__(self, calls: Calls, case: Case, order: int) -> None:
         plan = make_plan(case.graph)
-        plan.recipes = [None] * len(plan.ids)
         self.case, self.random = case, Random(f"{case.seed}/order/{order}")
         self.behaviour = Behaviour(case.graph, case.seed, case.habits)
         start = None if case.start is None else plan.index[case.start]
         self.state = RunState(plan, start=start, on_failure=case.on_failure, max_steps=case.max_steps)
-        self.scripted = ScriptedRun(
-            server, plan, start=start, on_failure=case.on_failure, max_steps=case.max_steps, budget=options.budget, scripts=options.scripts
-        )
+        self.scripted = ScriptedRun(calls, plan, start=start, on_failure=case.on_failure, max_steps=case.max_steps)
         self.asks = any(group is not None and group.policy.kind == "custom" for group in plan.groups)
         self.out: list[Attempt] = []
         self.gone: list[Attempt] = []
@@ -66,19 +63,18 @@ class _Both:
             else:
                 demand(False, "nothing is out, and the run has not ended")
             self.look()
+        demand(False, "the run never ends")
         return state
 
     def settle_one(self) -> None:
         if self.gone and self.random.random() < 0.1:
             demand(not self.scripted.settle(*self.random.choice(self.gone), Success("late")), "a late outcome was taken")
         attempt = self.random.choice(self.out)
-        node, cycle, number = attempt
-        outcome = self.behaviour.outcome(self.state.ids[node], cycle, number)
-        outcome = _with_list(outcome)
+        outcome = _with_list(self.behaviour.outcome(self.state.ids[attempt[0]], attempt[1], attempt[2]))
         self.out.remove(attempt)
         self.gone.append(attempt)
-        demand(self.state.settle(node, cycle, number, outcome), "the machine refuses an outcome")
-        demand(self.scripted.settle(node, cycle, number, outcome), f"the scripts refuse the outcome of {self.state.ids[node]} {attempt}")
+        demand(self.state.settle(*attempt, outcome), "the machine refuses an outcome")
+        demand(self.scripted.settle(*attempt, outcome), f"the scripts refuse the outcome of {self.state.ids[attempt[0]]} {attempt}")
 
     def resume_one(self) -> None:
         node = self.random.choice(list(self.state.suspended))
@@ -93,52 +89,96 @@ class _Both:
         else:
             demand(self.state.time_out("late") and self.scripted.time_out("late"), "the run could not time out")
 
+    # ---- comparing ----
+
     def look(self) -> None:
         """Compare all there is to see."""
-        state, scripted = self.state, self.scripted
+        state = self.state
         self.out += [(start.node, start.cycle, start.attempt) for start in state.starts]
         for stop in state.stops:
             self.out.remove((stop.node, stop.cycle, stop.attempt))
             self.gone.append((stop.node, stop.cycle, stop.attempt))
-        image = scripted.image()
-        ids = [scripted.name_of(node, image) for node in range(image.count)]
-        same("nodes", ids, state.ids)
-        visits = [image.visit(node) for node in range(image.count)]
-        present = [node for scope in state.scopes.values() for node in scope.members]
-        names = {node: state.ids[node] for node in range(len(ids))}
-        same("statuses", [(names[n], STATUS_NAMES[image.status[n]]) for n in present], [(names[n], STATUS_NAMES[state.status[n]]) for n in present])
-        same("cycles", [(names[n], visits[n].cycle) for n in present], [(names[n], state.cycle[n]) for n in present])
-        same("attempts", [(names[n], visits[n].attempt) for n in present], [(names[n], state.attempt[n]) for n in present])
-        same("retries", {n: v.retries for n, v in enumerate(visits) if v.retries}, {n: c for n, c in state.retries.items() if c})
-        same("came from", {n: v.came_from for n, v in enumerate(visits) if v.came_from and n in names}, {n: c for n, c in state.came_from.items() if c})
-        same("results", results_of(scripted, image), {n: codec.roundtrip(v) for n, v in state.results.items()})
-        same("errors", [(n, told(e)) for n, e in scripted.errors(image).items()], [(n, told(e)) for n, e in state.errors.items()])
-        same("suspended", set(image.suspended), set(state.suspended))
-        same("steps", image.numbers[:2], [state.steps, state.step_limit])
-        same("jumps", jumps_of(image), state.jumps)
-        end = state.end
-        same("end", image.end and image.end[:3], end and (end.status, end.cause, end.node))
-        if end is None:
-            same("outstanding", image.numbers[3], state.outstanding)
-        same("out", scripted.out(), set(self.out) if end is None else set())
-        events = [event for event in scripted.told() if event[0] not in ("run_started", "run_finished", "task_started")]
-        notes = [(kind, node, attempt or None) for kind, node, _, attempt, _ in state.notes]
-        # A policy of the user's own is asked outside of the scripts, and what is told meanwhile comes before its verdict.
-        same("told", sorted(events, key=str) if self.asks else events, sorted(notes, key=str) if self.asks else notes)
-        if end is None:
-            self.look_at_inputs()
+        image = self.scripted.image()
+        same("nodes", [self.scripted.name_of(node, image) for node in range(image.count)], state.ids)
+        self.compare_nodes(image)
+        self.compare_run(image)
+        self.compare_events()
         state.starts.clear()
         state.stops.clear()
         state.notes.clear()
 
-    def look_at_inputs(self) -> None:
-        for start in self.state.starts:
-            attempt = (start.node, start.cycle, start.attempt)
-            if attempt in self.out:
-                demand(attempt in self.scripted.deliveries, f"{attempt} was not handed out")
+    def compare_nodes(self, image: RunImage) -> None:
+        state, ids = self.state, self.state.ids
+        visits = [image.visit(node) for node in range(image.count)]
+        present = [node for scope in state.scopes.values() for node in scope.members]
+        same("statuses", [(ids[n], STATUS_NAMES[image.status[n]]) for n in present], [(ids[n], STATUS_NAMES[state.status[n]]) for n in present])
+        same("cycles", [(ids[n], visits[n].cycle) for n in present], [(ids[n], state.cycle[n]) for n in present])
+        same("attempts", [(ids[n], visits[n].attempt) for n in present], [(ids[n], state.attempt[n]) for n in present])
+        retries = {node: visit.retries for node, visit in enumerate(visits) if visit.retries}
+        same("retries", retries, {node: count for node, count in state.retries.items() if count})
+        came_from = {node: visit.came_from for node, visit in enumerate(visits) if visit.came_from}
+        same("came from", came_from, {node: sources for node, sources in state.came_from.items() if sources})
+        same("suspended", set(image.suspended), set(state.suspended))
+        same("results", results_of(image), {node: codec.roundtrip(value) for node, value in state.results.items()})
+        errors = self.scripted.errors(image)
+        same("errors", [(node, _told(e)) for node, e in errors.items()], [(node, _told(e)) for node, e in state.errors.items()])
+
+    def compare_run(self, image: RunImage) -> None:
+        state, end = self.state, self.state.end
+        same("steps", image.numbers[:2], [state.steps, state.step_limit])
+        same("jumps", jumps_of(image), state.jumps)
+        same("end", image.end and image.end[:3], end and (end.status, end.cause, end.node))
+        same("out", self.scripted.out(), set(self.out) if end is None else set())
+        if end is None:
+            same("outstanding", image.numbers[3], state.outstanding)
+
+    def compare_events(self) -> None:
+        events = [event for event in self.scripted.told() if event[0] not in NOT_NOTED]
+        notes = [(kind, node, attempt or None) for kind, node, _, attempt, _ in self.state.notes]
+        if self.asks:  # a policy of the user's own is asked outside of the scripts, and what is told meanwhile comes before its verdict
+            events.sort(key=str)
+            notes.sort(key=str)
+        same("told", events, notes)
 
 
-def results_of(scripted: ScriptedRun, image: Any) -> dict[int, Any]:
+class _Patient:
+    def __init__(self, calls: Calls, case: Case, order: int) -> None:
+        plan = make_plan(case.graph)
+        self.case, self.random = case, Random(f"{case.seed}/patient/{order}")
+        self.behaviour = Behaviour(case.graph, case.seed, case.habits)
+        start = None if case.start is None else plan.index[case.start]
+        self.scripted = ScriptedRun(calls, plan, start=start, on_failure=case.on_failure, max_steps=case.max_steps, patient=True)
+        self.settled: set[Attempt] = set()
+
+    def run(self) -> ScriptedRun:
+        scripted = self.scripted
+        for _ in range(MOST):
+            image, out = scripted.image(), sorted(scripted.out())
+            if image.state != "r":
+                demand(not out, f"the run is over, and {out} would still be taken")
+                return scripted
+            if scripted.waiting and (not out or self.random.random() < 0.3):
+                scripted.go_on()
+                scripted.fetch()
+            elif out and (not image.suspended or self.random.random() < 0.8):
+                self.settle_one(self.random.choice(out), image)
+            elif image.suspended:
+                node = self.random.choice(sorted(image.suspended))
+                demand(scripted.resume(node, image.visit(node).cycle), "the scripts do not resume")
+            else:
+                demand(False, f"nothing is out and nothing goes on, but {image.numbers[3]} are counted as outstanding")
+        demand(False, "the run never ends")
+        return scripted
+
+    def settle_one(self, attempt: Attempt, image: RunImage) -> None:
+        demand(attempt not in self.settled, f"{attempt} would be taken twice")
+        self.settled.add(attempt)
+        name = self.scripted.name_of(attempt[0], image)
+        outcome = _with_list(self.behaviour.outcome(name, attempt[1], attempt[2]))
+        demand(self.scripted.settle(*attempt, outcome), f"the scripts refuse the outcome of {name} {attempt}")
+
+
+def results_of(image: RunImage) -> dict[int, Any]:
     """Results by node, those of groups put together."""
     found = {node: codec.decode(value) for node, value in image.results.items()}
 
@@ -151,26 +191,28 @@ def results_of(scripted: ScriptedRun, image: Any) -> dict[int, Any]:
     return {**found, **{group: of(group) for group in image.keys}}
 
 
-def jumps_of(image: Any) -> set[tuple[int, int]]:
-    import msgspec
-
+def jumps_of(image: RunImage) -> set[tuple[int, int]]:
+    """Every goto of the run: from where, to where."""
     flat: Sequence[int] = msgspec.msgpack.decode(image.fields[b"G"]) if b"G" in image.fields else ()
     return set(zip(flat[::2], flat[1::2], strict=True))
 
 
-def told(error: Failure | GroupFailure) -> Any:
-    if isinstance(error, GroupFailure):
-        return (error.error.task_id, error.error.attempt, error.error.error_type, error.error.message, tuple(error.failed), error.succeeded, error.cancelled)
-    known: TaskError = error.error
-    return (known.task_id, known.attempt, known.error_type, known.message)
-
-
 def same(what: str, found: Any, expected: Any) -> None:
-    if found != expected:
-        if isinstance(found, list) and isinstance(expected, list):
-            differing = [pair for pair in zip(found, expected, strict=False) if pair[0] != pair[1]][:6]
-            demand(False, f"{what}: {len(found)} and {len(expected)}; the scripts have and the machine has: {differing} {found[len(expected):]} {expected[len(found):]}")
-        demand(False, f"{what}: the scripts have {found}, the machine has {expected}")
+    """Demand that the two agree."""
+    if found == expected:
+        return
+    if isinstance(found, list) and isinstance(expected, list):
+        pairs = [pair for pair in zip(found, expected, strict=False) if pair[0] != pair[1]][:6]
+        more, less = found[len(expected) :], expected[len(found) :]
+        demand(False, f"{what}: the scripts have and the machine has {pairs}; only the scripts {more}, only the machine {less}")
+    demand(False, f"{what}: the scripts have {found}, the machine has {expected}")
+
+
+def _told(error: Failure | GroupFailure) -> tuple[Any, ...]:
+    known = (error.error.task_id, error.error.attempt, error.error.error_type, error.error.message)
+    if isinstance(error, GroupFailure):
+        return (*known, tuple(error.failed), error.succeeded, error.cancelled)
+    return known
 
 
 def _with_list(outcome: Outcome) -> Outcome:

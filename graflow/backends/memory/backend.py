@@ -10,6 +10,7 @@ from graflow.core.clock import SystemClock
 from graflow.wire import codec
 
 if TYPE_CHECKING:
+    from graflow.backends.base import Slots
     from graflow.core.clock import Clock
 
 DAY = 86_400.0
@@ -44,6 +45,9 @@ class MemoryBackend:
     def seal(self, value: Any, *, name: str = "value") -> Any:
         """A value as the next task will see it; in strict mode SerializationError, with ``name``, if it cannot travel."""
         return codec.roundtrip(value, name=name) if self.seals else value
+
+    async def introduce(self, worker_id: str, slots: Slots) -> None:
+        """Nobody else can see it."""
 
     async def open(self) -> None:
         """Nothing to connect to."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from graflow.backends.redis.client import RedisClient
 from graflow.backends.redis.coordinator import RedisCoordinator
 from graflow.backends.redis.crew import UNKNOWN_GRACE, Crew
-from graflow.backends.redis.leases import LoopHeart
+from graflow.backends.redis.deadletters import DeadLetters
+from graflow.backends.redis.leases import make_heart
 from graflow.backends.redis.planstore import PlanStore
 from graflow.backends.redis.queue import RedisTaskQueue
 from graflow.backends.redis.waiting import Waiting
@@ -16,6 +17,7 @@ from graflow.wire import codec
 from graflow.wire.local import this_process
 
 if TYPE_CHECKING:
+    from graflow.backends.base import Slots
     from graflow.core.clock import Clock
 
 DAY: Final = 86_400.0
@@ -60,16 +62,23 @@ class RedisBackend:
         code = this_process if local_code else None
         self.plans = PlanStore(self.client, code)
         self.crew = Crew(self.client, self._waiting, self.plans, code, grace=unknown_grace)
-        self.crew.heart = LoopHeart(self.client, self.crew.lose)
+        self.crew.heart = make_heart(heart, self.client, self.crew.lose)
         self.queue: RedisTaskQueue = RedisTaskQueue(self.client, limit=queue_limit)
         self.coordinator: RedisCoordinator = RedisCoordinator(
             self.client, self._waiting, self.plans, self.crew, retention=retention, queue_limit=queue_limit
         )
+        self.dead_letters: DeadLetters = DeadLetters(self.client, self.plans)
+        """What could not be run: to be listed, put back in line and dropped."""
         self._users = 0
 
     def seal(self, value: Any, *, name: str = "value") -> Any:
         """A value as the next task will see it; SerializationError, with ``name``, if it cannot travel."""
         return codec.roundtrip(value, name=name)
+
+    async def introduce(self, worker_id: str, slots: Slots) -> None:
+        """Take a lease for this process. The first worker gives it its name."""
+        self.crew.introduce(worker_id, slots)
+        await self.crew.join()
 
     async def open(self) -> None:
         """Connect, and see whether the server will do. An engine and its worker may both open it: the last to close it does.
@@ -80,7 +89,11 @@ class RedisBackend:
         """
         self._users += 1
         if self._users == 1:
-            await self.client.open()
+            try:
+                await self.client.open()
+            except BaseException:
+                self._users = 0
+                raise
 
     async def close(self) -> None:
         """Give leases up and connections."""
@@ -91,5 +104,3 @@ class RedisBackend:
             await self.crew.close()
             await self._waiting.close()
             await self.client.close()
-
-

@@ -7,11 +7,13 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
@@ -19,6 +21,7 @@ from graflow.backends.redis.desk import TICK, Desk, Entries
 from graflow.backends.redis.entries import CONTINUATION, Brought, Entry, Reply, Token, decode_entry, read_reply
 from graflow.backends.redis.events import NUMBERS
 from graflow.backends.redis.failures import encode_failure
+from graflow.backends.redis.faults import code_of
 from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.keys import parse_stream
 from graflow.backends.redis.outcomes import continued, handed_back, judged, settled, unknown_here
@@ -27,7 +30,7 @@ from graflow.backends.redis.reading import read_run
 from graflow.backends.redis.scripts.runs import BUDGET, BURY, CLAIM, SETTLE, TELL
 from graflow.backends.redis.verdicts import judge
 from graflow.core.outcome import describe
-from graflow.errors import BackendUnavailableError, FunctionNotFoundError, GraflowError, SerializationError
+from graflow.errors import FunctionNotFoundError, GraflowError, SerializationError
 from graflow.wire import codec
 
 if TYPE_CHECKING:
@@ -49,7 +52,8 @@ UNKNOWN_GRACE: Final = 600.0
 """seconds for which an attempt that nobody here can run is left to other workers: a new version may be on its way to all of them"""
 VALUES_LIVE: Final = 3600
 """seconds that a value which was written before its outcome outlives a worker that dies in between"""
-_SOON: Final = 5.0
+_SOON: Final = 2.0
+_PARTING: Final = 2.0
 
 
 class Crew:
@@ -71,7 +75,7 @@ class Crew:
         self._plans = plans
         self._local = local_code
         self._grace = grace
-        self.name: str = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self.name: str = ""
         self.consumer: str = ""
         self.heart: Heart | None = None
         self._hands = Hands()
@@ -87,6 +91,11 @@ class Crew:
 
     # ---- joining and leaving ----
 
+    def introduce(self, worker_id: str, slots: Slots) -> None:
+        """What the first worker is called, the crew is called."""
+        self.name = self.name or worker_id
+        self.desk(slots)
+
     async def join(self) -> None:
         """Take a name and a lease, from the first fetch on."""
         if self.consumer or self._closed:
@@ -98,6 +107,7 @@ class Crew:
                 keys = self._client.keys
                 self._subscriptions.append(await self._waiting.listen(keys.stops, self._hear_stops))
                 self._subscriptions.append(await self._waiting.listen(f"{keys.prefix}queues", self._hear_of_queue))
+            self.name = self.name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
             consumer = f"{self.name}.{uuid4().hex[:4]}"
             if self.heart is not None:
                 await self.heart.start(consumer, self._info())
@@ -122,13 +132,15 @@ class Crew:
     async def close(self) -> None:
         """Give the lease up and stop."""
         self._closed = True
+        if self._jobs:  # among them may be one that puts back what a read has brought
+            await asyncio.wait(self._jobs, timeout=_PARTING)
         for job in list(self._jobs):
             job.cancel()
         if self._jobs:
             await asyncio.wait(self._jobs)
         for desk in list(self._desks.values()):
-            desk.close()
-        if self.heart is not None and self.consumer:
+            await desk.close()
+        if self.heart is not None:  # under a name or, since a lease has lapsed, under none
             await self.heart.stop()
         for subscription in self._subscriptions:
             await subscription.close()
@@ -153,12 +165,17 @@ class Crew:
         self._spawn(self._look_for_queues())
 
     async def _look_for_queues(self) -> None:
-        streams = await self._client.commands.smembers(self._client.keys.streams)  # type: ignore[misc]
+        streams = await self._client.insist(self._streams)
         queues = sorted({parse_stream(name.decode())[0] for name in streams} | {"default"})
         if queues != self._queues:
             self._queues = queues
             for desk in list(self._desks.values()):
                 await desk.rearm()
+
+    async def _streams(self) -> set[bytes]:
+        found: Any = await self._client.commands.smembers(self._client.keys.streams)  # type: ignore[misc]
+        streams: set[bytes] = found
+        return streams
 
     # ---- attempts in ----
 
@@ -177,7 +194,7 @@ class Crew:
                 await self.join()
                 if desk.unsure:
                     found = await self._recover(desk)
-                elif not any(room > 0 for _, room in desk.free()):
+                elif not desk.streams():
                     desk.freed.clear()
                     await desk.freed.wait()
                     continue
@@ -190,7 +207,7 @@ class Crew:
         """A read that is not cancelled with its caller: what it brings then is put back."""
         consumer = self.consumer
         wait = max(0.0, self._due - asyncio.get_running_loop().time())
-        reading = asyncio.ensure_future(desk.read(consumer, wait))
+        reading = desk.begin_reading(consumer, wait)
         try:
             entries = await asyncio.shield(reading)
         except asyncio.CancelledError:
@@ -227,12 +244,8 @@ class Crew:
         entries: Entries = []
         for stream in streams:
             try:
-                reply = await self._client.commands.xreadgroup("g", self.consumer, {f"{prefix}q:{stream}": "0"}, count=1000)
-            except BackendUnavailableError:
-                raise
-            except Exception as error:
-                if "NOGROUP" in str(error):
-                    continue
+                reply = await self._client.insist(partial(self._pending, f"{prefix}q:{stream}"))
+            except BaseException:
                 desk.unsure = True
                 raise
             for _, found in reply or ():
@@ -242,6 +255,14 @@ class Crew:
                     if fields and Token(stream, id.decode()) not in self._hands
                 ]
         return await self._claim(desk, entries, again=True) if entries else []
+
+    async def _pending(self, stream: str) -> Any:
+        try:
+            return await self._client.commands.xreadgroup("g", self.consumer, {stream: "0"}, count=1000)
+        except ResponseError as error:
+            if code_of(error) != "NOGROUP":  # nothing was ever read of it
+                raise
+            return None
 
     async def _ask(self, script: Any, args: Sequence[Any], desk: Desk, free: Sequence[tuple[str, int]]) -> list[Delivery]:
         """Call a script that hands attempts out. The slots that it may fill are spoken for meanwhile."""

@@ -54,10 +54,13 @@ class Desk:
         """a read was lost: what it took is among the pending entries"""
         self._link: Link | None = None
         self._link_id = 0
-        self._armed: frozenset[str] = frozenset()
+        self._armed: frozenset[str] | None = None
+        """the streams of the read that waits"""
         self._known: set[str] = set()
         """streams that have their group"""
         self._failures = 0
+        self._closed = False
+        self._reading: asyncio.Task[Entries] | None = None
 
     # ---- how much ----
 
@@ -72,16 +75,21 @@ class Desk:
         return self._queues_of() if chosen is None else chosen
 
     def streams(self) -> list[str]:
-        """The streams of handlers with a free slot."""
+        """The streams of handlers with a free slot, whether or not it is spoken for by a call under way."""
         return [
             stream_name(queue, handler, rank)
-            for handler, room in self.free()
-            if room > 0
+            for handler in self.slots.handlers
+            if self.slots.free(handler) > 0
             for queue in self.queues()
             for rank in PRIORITIES
         ]
 
     # ---- waiting ----
+
+    def begin_reading(self, consumer: str, seconds: float) -> asyncio.Task[Entries]:
+        """A read as a task of its own, which goes on when nobody waits for it any more."""
+        self._reading = asyncio.create_task(self.read(consumer, seconds), name="graflow-read")
+        return self._reading
 
     async def read(self, consumer: str, seconds: float) -> Entries:
         """Wait until there is something, for so many seconds at most; nothing when the time is up, or when the wait was ended from outside."""
@@ -99,19 +107,19 @@ class Desk:
             await self._failed(error)
             return []
         finally:
-            self._armed = frozenset()
+            self._armed = None
         self._failures = 0
         return _entries(reply, prefix)
 
     async def rearm(self) -> None:
         """End the read if it does not wait for all that the worker could take by now."""
-        if self._armed and not self._armed.issuperset(self.streams()):
+        if self._armed is not None and not self._armed.issuperset(self.streams()):
             await self.unblock()
 
     async def unblock(self) -> None:
         """End the read that waits, if one does."""
         link = self._link
-        if link is None or not link.alive or not self._armed:
+        if link is None or not link.alive or self._armed is None:
             return
         try:
             await self._client.line("control").ask(pack(("CLIENT", "UNBLOCK", self._link_id)))
@@ -122,8 +130,14 @@ class Desk:
         """The server may have been emptied: have the groups looked after again."""
         self._known.clear()
 
-    def close(self) -> None:
-        """Give the connection up."""
+    async def close(self) -> None:
+        """Give the connection up, and the read that waits on it."""
+        self._closed = True
+        self._drop_link()
+        if self._reading is not None:
+            await asyncio.wait((self._reading,))
+
+    def _drop_link(self) -> None:
         if self._link is not None:
             self._link.abort()
             self._link = None
@@ -156,7 +170,9 @@ class Desk:
         code = faults.code_of(error)
         if code not in ("NOGROUP", "UNBLOCKED"):
             self.unsure = True
-            self.close()
+            self._drop_link()
+            if self._closed:
+                return
             pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
             self._failures += 1
             _log.warning("the wait for work broke off (%s); trying again in %g s", error, pause)

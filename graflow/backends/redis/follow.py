@@ -95,8 +95,7 @@ class Names:
 
     async def event(self, entry: str, number: int, told: Told) -> RunEvent:
         """An event as its readers get it."""
-        if told.node >= len(self.plan.ids) and told.node not in self._made:
-            await self._look_up(told.node)
+        await self.look_up(told.node)
         time = datetime.fromtimestamp(int(entry.partition("-")[0]) / 1000, UTC)
         name = None if told.node < 0 else self.name_of(told.node)
         return RunEvent(f"{entry}.{number}", told.type, name, time, told.attempt, self._data(told))
@@ -122,7 +121,10 @@ class Names:
         found: dict[str, Any] = codec.decode(data)
         return found
 
-    async def _look_up(self, node: int) -> None:
+    async def look_up(self, node: int) -> None:
+        """Have the name of a node, made at run time or not."""
+        if node < len(self.plan.ids) or node in self._made:
+            return
         made, ranges = (
             await ask_all(self._client, [("HMGET", self._client.keys.run(self._run_id), f"D{node}", "R")])
         )[0]

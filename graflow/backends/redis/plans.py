@@ -29,6 +29,9 @@ _POLICIES: Final[dict[PolicyKind, int]] = {"strict": 0, "best_effort": 1, "at_le
 _ENDLESS: Final = 2**53
 """The scripts' numbers are doubles: a bound beyond this is none."""
 
+WORTH_IT: Final = 16
+"""nodes that are alike from which one record for all is worth it"""
+
 WANTS_ERROR: Final = 1
 WANTS_ITEM: Final = 2
 FEEDS_MAP: Final = 1
@@ -53,12 +56,18 @@ def plan_records(plan: Plan, *, digest: str | None = None, local_code: LocalCode
         SerializationError: a bound argument cannot travel.
     """
     records = {"blob": encode_plan(plan, digest=digest, local_code=local_code)}
-    top = plan.top
+    top, writer = plan.top, _Writer(plan)
+    alike = writer.alike()
     roots = _ranges(node for node in top if not plan.ins[node])
-    records["head"] = _encode([len(plan.ids), len(plan.edges), top.start, top.stop - 1, len(plan.loops), SPARE_STEPS, roots])
-    writer = _Writer(plan)
-    for node in range(len(plan.ids)):
-        records[str(node)] = _encode(writer.node(node))
+    head = [len(plan.ids), len(plan.edges), top.start, top.stop - 1, len(plan.loops), SPARE_STEPS, roots, len(alike)]
+    records["head"] = _encode(head)
+    if alike:
+        records["alike"] = _encode(alike)
+    node = 0
+    for first, last, *_ in [*alike, (len(plan.ids), -1)]:
+        for number in range(node, first):
+            records[str(number)] = _encode(writer.node(number))
+        node = last + 1
     for number, loop in enumerate(plan.loops):
         records[f"L{number}"] = _encode(_loop(plan, loop))
     return records
@@ -121,6 +130,28 @@ class _Writer:
             flags,
             False if group is None else self._group(node, group),
         ]
+
+    def alike(self) -> list[Flat]:
+        """Runs of nodes without edges that are alike but for their branches, which count up: the members of a fan-out. One record does for all:
+        first node, last node, scope, first branch, limit of visits, stream, needs."""
+        runs: list[Flat] = []
+        first, known = 0, None
+        for node in range(len(self._plan.ids) + 1):
+            kind = self._kind(node) if node < len(self._plan.ids) else None
+            if kind is None or kind != known:
+                if known is not None and node - first >= WORTH_IT:
+                    scope, _, limit, stream, needs, _ = known
+                    runs.append([first, node - 1, scope, self._plan.branch[first], limit, stream, needs])
+                first, known = node, kind
+        return runs
+
+    def _kind(self, node: int) -> tuple[Any, ...] | None:
+        """What alike nodes have in common; None for a node that has edges, stands in a loop or is otherwise not plain."""
+        plan, task = self._plan, self._plan.tasks[node]
+        if task is None or plan.outs[node] or plan.ins[node] or plan.scope[node] < 0 or node in plan.map_sources or node in plan.around:
+            return None
+        stream, needs = self._step(node, task)
+        return plan.scope[node], plan.branch[node] - node, _bound(plan.max_cycles.get(node)), stream, needs, id(needs)
 
     def _outs(self, edges: Sequence[int]) -> Flat:
         known = self._plan.edges

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -77,7 +77,8 @@ class RunWatch:
         self._subscriptions: list[Subscription] = []
         self._beginning = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
-        self._epoch: bytes | None = None
+        self._epoch = b""
+        """which life of the server this is; empty until a worker has been there"""
 
     async def begin(self) -> None:
         """Listen, from the first time on."""
@@ -85,9 +86,15 @@ class RunWatch:
             return
         async with self._beginning:
             if not self._subscriptions:
+                # Before anything is submitted: the next pulse may be that of a server which was emptied in between.
+                self._epoch = await self._client.insist(self._ask_epoch)
                 inbox = await self._waiting.listen(self.inbox, self._hear)
                 pulse = await self._waiting.listen(f"{self._client.keys.prefix}pulse", self._feel)
                 self._subscriptions += (inbox, pulse)
+
+    async def _ask_epoch(self) -> bytes:
+        epoch: Any = await self._client.commands.get(f"{self._client.keys.prefix}epoch")
+        return bytes(epoch or b"")
 
     async def close(self) -> None:
         """Stop listening; whoever still waits is told that the connection is closed."""
@@ -182,9 +189,8 @@ class RunWatch:
     def _feel(self, payload: bytes | None) -> None:
         """The pulse of the workers tells which server this is: another epoch means that it was emptied."""
         if payload is not None and payload != self._epoch:
-            known, self._epoch = self._epoch, payload
-            if known is not None:
-                self._look_again()
+            self._epoch = payload
+            self._look_again()
 
     def _look_again(self) -> None:
         if self._looking is None or self._looking.done():

@@ -72,8 +72,12 @@ end
 
 function M.start(r, n, wait)
   r.v[OUT] = r.v[OUT] + 1
-  local x = M.extra(r, n)
-  r.starts[#r.starts + 1] = { n, x[VISIT], x[EXTRA_ATTEMPT], wait or 0, x[RETRIES] }
+  if has(r, n, EXTRA) or r.extras[n] then
+    local x = M.extra(r, n)
+    r.starts[#r.starts + 1] = { n, x[VISIT], x[EXTRA_ATTEMPT], wait or 0, x[RETRIES] }
+  else
+    r.starts[#r.starts + 1] = { n, 1, 1, wait or 0, 0 }
+  end
 end
 
 -- Take back what is out for a node, and for all members when it is a group; their outcomes are refused from now on.
@@ -136,14 +140,19 @@ end
 -- The visit is counted and allowed: make the node active and let it start when there is a place for it.
 function M.begin_visit(r, n, iteration)
   M.mark(r, n, ACTIVE)
-  local x = change(r, n)
-  x[EXTRA_ATTEMPT], x[RETRIES] = 1, 0
-  if iteration then
-    call('HSET', r.key, 'I' .. n, iteration)
-    x[ITERATED] = 1
-  elseif x[ITERATED] == 1 then
-    call('HDEL', r.key, 'I' .. n)
-    x[ITERATED] = 0
+  local b = get(r, 's', n)
+  if b < VISITED and not iteration and not r.extras[n] then
+    put(r, 's', n, b + VISITED)
+  else
+    local x = change(r, n)
+    x[VISIT], x[EXTRA_ATTEMPT], x[RETRIES] = x[VISIT] + 1, 1, 0
+    if iteration then
+      call('HSET', r.key, 'I' .. n, iteration)
+      x[ITERATED] = 1
+    elseif x[ITERATED] == 1 then
+      call('HDEL', r.key, 'I' .. n)
+      x[ITERATED] = 0
+    end
   end
   if M.rec(r, n)[KIND] == 1 then
     M.note(r, 'group_started', n)

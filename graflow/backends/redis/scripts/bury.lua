@@ -4,7 +4,10 @@ local stream, id, reason = ARGV[3], ARGV[4], ARGV[5]
 local key = P .. 'q:' .. stream
 local entry = call('XRANGE', key, id, id)[1]
 if call('XACK', key, 'g', id) == 0 then return 0 end
-call('XDEL', key, id)
-bury(reason, stream, entry and entry[2][2] or '', '')
+if entry then
+  call('XDEL', key, id)
+  bury(reason, stream, '', '', entry[2])
+  call('HINCRBY', P .. 'counts', 'unreadable', 1)
+end
 settle_streams({ [stream] = true })
 return 1

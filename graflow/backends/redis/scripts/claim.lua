@@ -3,7 +3,7 @@
 
 local consumer, wanted = ARGV[4], ARGV[5]
 local out = { deliveries = {}, continuations = {}, odd = {} }
-local emptied = {}
+local emptied, brought = {}, 0
 
 local due = promote()
 carry_out()
@@ -12,9 +12,11 @@ for _, e in ipairs(unpacked(ARGV[3])) do
     call('XACK', P .. 'tick', 'g', e[2])
     call('XDEL', P .. 'tick', e[2])
   else
+    brought = brought + 1
     take_entry(e[1], { e[2], { e[3], e[4] } }, ARGV[6] == '1', out)
   end
 end
+if brought > 0 and ARGV[6] ~= '1' then call('HINCRBY', P .. 'counts', 'fetched', brought) end
 if wanted ~= '' then fetch(consumer, unpacked(wanted), out) end
 write_back()
 delete_dropped(emptied)

@@ -115,14 +115,14 @@ local function deliver(stream, id, text, m, again, out)
   end
   if not M.is_running(r, n, cycle, attempt) then return drop_entry(stream, id) end
   local rec = M.rec(r, n)
-  local x, made = M.extra(r, n), false
+  local made, iterated = false, has(r, n, EXTRA) and M.extra(r, n)[ITERATED] == 1
   if rec.single then made = call('HGET', r.key, 'D' .. n) or r.fields['D' .. n] or false elseif rec.item then made = pack({ rec[SCOPE], rec.item }) end
   if not again then
     r.v[LIVE] = r.v[LIVE] + 1
     if rec[KIND] == 0 then tell(r, 'task_started', n, attempt) end
   end
   add(out.deliveries, {
-    stream, id, text, x[ITERATED] == 1 and call('HGET', r.key, 'I' .. n), made, rec[NEEDS] and inputs_of(r, n, rec) or false,
+    stream, id, text, iterated and call('HGET', r.key, 'I' .. n), made, rec[NEEDS] and inputs_of(r, n, rec) or false,
   })
 end
 
@@ -197,5 +197,6 @@ local function delete_dropped(emptied)
   for stream, ids in pairs(dropped) do
     many('XDEL', P .. 'q:' .. stream, ids)
     emptied[stream] = true
+    call('HINCRBY', P .. 'counts', 'dropped', #ids)
   end
 end

@@ -204,10 +204,9 @@ function M.visit(r, n, came_from, iteration)
   if r.ended then return end
   M.note_origin(r, n, came_from)
   if r.v[STEPS] >= r.v[STEP_LIMIT] then return M.finish(r, 'failed', 'steps', n) end
-  local x, most = M.extra(r, n), M.rec(r, n)[MAX_CYCLES]
-  if most and x[VISIT] >= most then return M.finish(r, 'failed', 'cycles', n) end
+  local most = M.rec(r, n)[MAX_CYCLES]
+  if most and M.cycle(r, n) >= most then return M.finish(r, 'failed', 'cycles', n) end
   r.v[STEPS] = r.v[STEPS] + 1
-  x[VISIT] = x[VISIT] + 1
   M.begin_visit(r, n, iteration)
 end
 
@@ -223,7 +222,7 @@ function M.note_origin(r, n, came_from)
   end
   if came_from then
     change(r, n)[CAME_FROM] = came_from
-  elseif M.extra(r, n)[CAME_FROM] and not M.rec(r, n).alive then
+  elseif has(r, n, EXTRA) and M.extra(r, n)[CAME_FROM] and not M.rec(r, n).alive then
     change(r, n)[CAME_FROM] = false
   end
 end

@@ -9,15 +9,16 @@ from graflow.backends.redis.scripts import Script
 BUDGET: Final = 512
 """units of work that one call may do: attempts put in line, dead paths passed on, members looked at"""
 
-_MACHINE: Final = ("state", "board", "attempts", "rounds", "groups", "directives", "run", "writing", "deadletters")
+MACHINE: Final = ("state", "board", "attempts", "rounds", "groups", "directives", "run", "writing", "deadletters")
+"""the state machine, which a script that moves runs begins with"""
 
-SUBMIT: Final = Script("submit", *_MACHINE, "submit")
-SETTLE: Final = Script("settle", *_MACHINE, "delivering", "settle")
-CLAIM: Final = Script("claim", *_MACHINE, "delivering", "claim")
-CONTROL: Final = Script("control", *_MACHINE, "control")
-REAP: Final = Script("reap", *_MACHINE, "reap")
-TELL: Final = Script("tell", *_MACHINE, "tell")
-BURY: Final = Script("bury", *_MACHINE, "bury")
-ENQUEUE: Final = Script("enqueue", *_MACHINE, "enqueue")
-DEQUEUE: Final = Script("dequeue", *_MACHINE, "delivering", "dequeue")
+SUBMIT: Final = Script("submit", *MACHINE, "submit")
+SETTLE: Final = Script("settle", *MACHINE, "delivering", "settle")
+CLAIM: Final = Script("claim", *MACHINE, "delivering", "claim")
+CONTROL: Final = Script("control", *MACHINE, "control")
+REAP: Final = Script("reap", *MACHINE, "reap")
+TELL: Final = Script("tell", *MACHINE, "tell")
+BURY: Final = Script("bury", *MACHINE, "bury")
+ENQUEUE: Final = Script("enqueue", *MACHINE, "enqueue")
+DEQUEUE: Final = Script("dequeue", *MACHINE, "delivering", "dequeue")
 BEAT: Final = Script("beat", "beat")

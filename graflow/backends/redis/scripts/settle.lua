@@ -27,7 +27,7 @@ local function not_known(r, stream, n, cycle, attempt, text, err, grace)
     delay(stream, text, M.now() + math.min(1000, grace))
     return 1
   end
-  bury('unknown_function', stream, text, r.id)
+  bury('unknown_function', stream, text, err)
   M.settle(r, n, cycle, attempt, 'f', err)
   return 1
 end

@@ -23,8 +23,8 @@ local KIND, SCOPE, BRANCH, OUTS, INS, RELEASED, AROUND, MAX_CYCLES, STREAM, NEED
 local OF_GROUP = { LO = 1, HI = 2, POLICY = 3, N = 4, EARLY = 5, CRITICAL = 6, LIMIT = 7, DEPTH = 8, ROOTS = 9, LASTS = 10, SIZES = 11, MAPPING = 12 }
 local POLICY = { STRICT = 0, BEST_EFFORT = 1, AT_LEAST = 2, CRITICAL = 3, CUSTOM = 4 }
 -- The numbers of a run that every script needs
-local STEPS, STEP_LIMIT, LIMIT_GIVEN, OUT, LIVE, SUSPENSIONS, NEXT, SEQUENCE, CONTINUING, WENT, CONTINUE, GENERATION, JUMPS, MADE, PLANNED, ERRORS, AGAIN, RANGES, KEEP =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19
+local STEPS, STEP_LIMIT, LIMIT_GIVEN, OUT, LIVE, SUSPENSIONS, NEXT, SEQUENCE, CONTINUING, WENT, CONTINUE, GENERATION, JUMPS, MADE, PLANNED, ERRORS, AGAIN, RANGES, KEEP, ALIKE =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20
 local VISIT, EXTRA_ATTEMPT, RETRIES, CAME_FROM, ITERATED = 1, 2, 3, 4, 5
 
 local M = {}
@@ -146,8 +146,17 @@ local function change(r, n)
   return M.extra(r, n)
 end
 
-function M.cycle(r, n) return M.extra(r, n)[VISIT] end
-function M.attempt(r, n) return M.extra(r, n)[EXTRA_ATTEMPT] end
+-- Most visits are a node's first, by an edge, and their first attempt: one bit says so.
+local function visit_number(r, n, which)
+  local x = r.extras[n]
+  if x then return x[which] end
+  local b = get(r, 's', n)
+  if b % (2 * EXTRA) < EXTRA then return b % (2 * VISITED) >= VISITED and 1 or 0 end
+  return M.extra(r, n)[which]
+end
+
+function M.cycle(r, n) return visit_number(r, n, VISIT) end
+function M.attempt(r, n) return visit_number(r, n, EXTRA_ATTEMPT) end
 
 -- A little counter of the run's hash, nil where there is none.
 local function count(r, name)
@@ -175,15 +184,34 @@ local function degree(runs_of)
   return sum
 end
 
+local function planned(r, n)
+  local rec = unpacked(call('HGET', r.plan, n))
+  rec.indegree = degree(rec[INS])
+  return rec
+end
+
+-- One record stands for the members of a fan-out, which differ in their branches only.
+local function alike(r, n)
+  if not r.alike then r.alike = unpacked(call('HGET', r.plan, 'alike')) end
+  for _, a in ipairs(r.alike) do
+    if n >= a[1] and n <= a[2] then
+      local rec = { 0, a[3], a[4] + n - a[1], {}, {}, false, false, a[5], a[6], a[7], 0, false }
+      rec.indegree = 0
+      return rec
+    end
+  end
+end
+
 -- What is known of a node: of the plan, or made at run time in the same form.
 function M.rec(r, n)
   local rec = r.recs[n]
   if rec then return rec end
   if n >= r.v[PLANNED] then
     rec = M.made(r, n)
+  elseif r.v[ALIKE] > 0 then
+    rec = alike(r, n) or planned(r, n)
   else
-    rec = unpacked(call('HGET', r.plan, n))
-    rec.indegree = degree(rec[INS])
+    rec = planned(r, n)
   end
   r.recs[n] = rec
   return rec

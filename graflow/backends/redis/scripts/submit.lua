@@ -48,12 +48,12 @@ if known[1] then
 end
 
 local v = {}
-for i = 1, 19 do v[i] = 0 end
+for i = 1, 20 do v[i] = 0 end
 local r = M.create(id, digest, v)
 local head = M.head(r)
 v[PLANNED], v[NEXT] = head[1], head[1]
 v[STEP_LIMIT], v[LIMIT_GIVEN] = max_steps > 0 and max_steps or head[1] + head[6], max_steps > 0 and 1 or 0
-v[CONTINUE], v[GENERATION], v[KEEP] = continues, M.now(), keep
+v[CONTINUE], v[GENERATION], v[KEEP], v[ALIKE] = continues, M.now(), keep, head[8]
 if known[1] then -- the messages of the run before may still be about
   v[GENERATION] = v[GENERATION] + 1
 end

@@ -1,0 +1,71 @@
+"""Processes that a command starts and ends: on every path, a signal included."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from graflow.cli.failures import TERMINATED, CommandError
+
+STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""what ends a command, other than Ctrl-C"""
+
+
+@contextmanager
+def tidy() -> Generator[None]:
+    """Inside, being told to stop is an error like others, so that what was started is ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in STOPS}
+    for number in STOPS:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def signals_kept() -> Generator[None]:
+    """An event loop that has handled signals leaves none handled; here it is as it was."""
+    before = {number: signal.getsignal(number) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise CommandError("told to stop", TERMINATED)
+
+
+def start(command: Sequence[str], *, environment: dict[str, str] | None = None, output: int) -> subprocess.Popen[bytes]:
+    """A process that Ctrl-C in the terminal does not reach: it is ended when its work is."""
+    own = sys.platform != "win32"
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=own)
+
+
+def end(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
+    """Tell processes to stop, and kill those that have not after ``grace`` seconds, or all when that wait is interrupted."""
+    until = time.monotonic() + grace
+    try:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()

@@ -1,0 +1,176 @@
+"""Worker processes for one command: started, waited for, replaced when they crash, and ended with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final, Protocol, cast
+from uuid import uuid4
+
+import msgspec
+
+from graflow.cli import children
+from graflow.cli.failures import CommandError, one_line
+
+PROGRAM: Final = "from graflow.worker.main import main; main()"
+COMPLAINT: Final = "graflow-aworker: "
+READY: Final = 30.0
+"""seconds that a worker has to be ready"""
+LOOK_EVERY: Final = 0.05
+GRACE: Final = 10.0
+"""seconds that a worker has to end: what it runs by then is of no use to anybody"""
+MOST_REPLACED: Final = 10
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What workers are told.
+
+    Attributes:
+        number: how many there are to be.
+        url: the server.
+        namespace: of the runs on it.
+        apps: modules that they import.
+        folders: where they find those.
+        queues: what they serve.
+        concurrency: tasks at once, for each; None for their default.
+        log_level: what they say.
+    """
+
+    number: int
+    url: str
+    namespace: str
+    apps: tuple[str, ...]
+    folders: tuple[Path, ...] = ()
+    queues: tuple[str, ...] = ("default",)
+    concurrency: int | None = None
+    log_level: str = "WARNING"
+
+
+class Crew(Protocol):
+    """Tells which workers live."""
+
+    async def workers(self) -> list[dict[str, Any]]: ...
+
+
+@contextmanager
+def local_workers(orders: Orders) -> Generator[LocalWorkers]:
+    """Workers, which end when this is left. What they print is printed."""
+    workers = LocalWorkers(orders)
+    try:
+        for _ in range(orders.number):
+            workers.add()
+        yield workers
+    finally:
+        workers.end()
+
+
+class LocalWorkers:
+    """Worker processes of this command."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._pumps: list[threading.Thread] = []
+        self._complaints: deque[str] = deque(maxlen=1)
+        self._replaced = 0
+
+    def add(self) -> None:
+        """Start one more."""
+        orders = self._orders
+        name = f"local-{uuid4().hex[:12]}"
+        command = [sys.executable, "-c", PROGRAM, "--worker-id", name, "--queues", ",".join(orders.queues), "--log-level", orders.log_level]
+        command += ["--grace", "0"] + [word for app in orders.apps for word in ("--app", app)]
+        if orders.concurrency is not None:
+            command += ["--concurrency", str(orders.concurrency)]
+        process = self._running[name] = children.start(command, environment=self._environment(), output=subprocess.PIPE)
+        for source, is_error in ((process.stdout, False), (process.stderr, True)):
+            pump = threading.Thread(target=self._pump, args=(source, is_error), name=f"graflow-output-{name}", daemon=True)
+            self._pumps.append(pump)
+            pump.start()
+
+    def _environment(self) -> dict[str, str]:
+        """The URL may hold a password, which the list of processes should not show."""
+        orders = self._orders
+        path = [*map(str, orders.folders), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        mine = {"GRAFLOW_REDIS_URL": orders.url, "REDIS_KEY_PREFIX": orders.namespace, "PYTHONPATH": os.pathsep.join(path)}
+        kept = {name: value for name, value in os.environ.items() if name not in ("HANDLER_TYPE", "MAX_CONCURRENT_TASKS")}
+        return {**kept, **mine, "PYTHONUNBUFFERED": "1"}
+
+    def _pump(self, source: IO[bytes], is_error: bool) -> None:
+        """Pass on what a worker prints: line by line, lest those of several get mixed up."""
+        with source:
+            for data in source:
+                line = data.decode("utf-8", "backslashreplace")
+                if is_error and line.startswith(COMPLAINT):
+                    self._complaints.append(line.removeprefix(COMPLAINT))
+                    continue
+                out = sys.stderr if is_error else sys.stdout
+                try:
+                    out.write(line)
+                    out.flush()
+                except (OSError, ValueError):  # whoever read it has gone, or it is closed
+                    continue
+
+    # ---- while the command runs ----
+
+    async def ready(self, crew: Crew) -> None:
+        """Until all of them take work.
+
+        Raises:
+            CommandError: one has ended instead, or takes too long.
+        """
+        until = time.monotonic() + READY
+        while not self._running.keys() <= {str(each["name"]) for each in await crew.workers()}:
+            for process in self._running.values():
+                if process.poll() is not None:
+                    raise CommandError(f"a worker did not start: {await asyncio.to_thread(self._why, process)}")
+            if time.monotonic() > until:
+                raise CommandError(f"the workers are not ready after {READY:g} s; is the machine overloaded?")
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def watch(self) -> None:
+        """Put another worker in the place of one that ends: a task may have ended its process.
+
+        Raises:
+            CommandError: it happens again and again.
+        """
+        while True:
+            await asyncio.sleep(4 * LOOK_EVERY)
+            for name, process in list(self._running.items()):
+                if process.poll() is None:
+                    continue
+                del self._running[name]
+                self._replaced += 1
+                why = await asyncio.to_thread(self._why, process)
+                if self._replaced > MOST_REPLACED:
+                    raise CommandError(f"{self._replaced} workers have ended, the last one with: {why}")
+                sys.stderr.write(f"graflow: a worker ended ({why}); another takes its place\n")
+                await asyncio.to_thread(self.add)
+
+    def _why(self, process: subprocess.Popen[bytes]) -> str:
+        for pump in self._pumps:
+            pump.join(0.2)  # its last words may be on their way
+        if self._complaints:
+            return one_line(self._complaints[-1])
+        code = cast("int", process.returncode)
+        return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+    def end(self) -> None:
+        """End all of them."""
+        children.end(list(self._running.values()), GRACE)
+        for pump in self._pumps:
+            pump.join(1.0)
+
+
+def queues_of(tasks: Sequence[Any]) -> tuple[str, ...]:
+    """The queues that tasks are sent to."""
+    return tuple(dict.fromkeys(["default", *(task.options.queue for task in tasks)]))

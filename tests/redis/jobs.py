@@ -1,0 +1,88 @@
+"""Tasks for worker processes, which find them by their names here. What they do to the world is counted on the server, and so outlives them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from functools import cache
+
+import redis
+import redis.asyncio
+
+from graflow import SyncTaskContext, TaskContext, task
+
+ADDRESS = "JOBS_REDIS"
+"""the environment variable with the server's URL"""
+
+STARTS = "jobs:starts"
+"""list of "<task> <attempt> <pid> <monotonic time>", one for each start"""
+ENDS = "jobs:ends"
+"""the same for each end"""
+GO = "jobs:go"
+"""tasks that wait for it go on once something is put in"""
+
+
+@cache
+def server() -> redis.asyncio.Redis:
+    return redis.asyncio.Redis.from_url(os.environ[ADDRESS], decode_responses=True, socket_timeout=None)
+
+
+@cache
+def server_for_threads() -> redis.Redis:
+    return redis.Redis.from_url(os.environ[ADDRESS], decode_responses=True)
+
+
+def note(ctx: TaskContext | SyncTaskContext) -> str:
+    return f"{ctx.task_id} {ctx.attempt} {os.getpid()} {time.monotonic()}"
+
+
+async def insist(list_name: str, ctx: TaskContext) -> None:
+    """Write it down, also while the server is being restarted."""
+    while True:
+        try:
+            await server().rpush(list_name, note(ctx))
+            return
+        except redis.RedisError:
+            await asyncio.sleep(0.05)
+
+
+@task
+async def short(ctx: TaskContext, number: int = 0) -> int:
+    await insist(STARTS, ctx)
+    await asyncio.sleep(0.02)
+    await insist(ENDS, ctx)
+    return number
+
+
+@task
+async def patient(ctx: TaskContext) -> str:
+    """Runs until it is told to go on."""
+    await insist(STARTS, ctx)
+    await server().blmove(GO, GO, 0, "LEFT", "LEFT")
+    await insist(ENDS, ctx)
+    return f"attempt {ctx.attempt}"
+
+
+@task
+def poison(ctx: SyncTaskContext) -> None:
+    """Takes its worker with it."""
+    server_for_threads().rpush(STARTS, note(ctx))
+    os._exit(13)
+
+
+@task
+def greedy(ctx: SyncTaskContext, seconds: float) -> float:
+    """A regular expression that goes wrong and keeps the GIL, in one call, for so many seconds or more. Returns how many."""
+    server_for_threads().rpush(STARTS, note(ctx))
+    began = time.thread_time()
+    go_wrong(1)
+    once = time.thread_time() - began
+    return go_wrong(1 + int(seconds / once))
+
+
+def go_wrong(times: int) -> float:
+    began = time.monotonic()
+    re.findall(r"(a+)+$", ("a" * 18 + "b") * times)
+    return time.monotonic() - began
