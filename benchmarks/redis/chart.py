@@ -83,7 +83,7 @@ class _Chart:
         yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="{FONT}">'
         yield f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>'
         yield _text(MARGIN, 46, "Graflow on Redis", size=26, weight=700)
-        yield _text(MARGIN, 72, f"One worker process each; medians of {self._report.sizes.rounds} rounds; logarithmic scales", colour=PALE)
+        yield _text(MARGIN, 72, f"One worker process each; medians; rounds: {self._report.sizes.rounds}; logarithmic scales", colour=PALE)
         yield from self._legend()
         top = float(TOP)
         for row, row_height in zip(rows, heights, strict=True):

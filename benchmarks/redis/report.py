@@ -34,8 +34,8 @@ def number(value: float | None) -> str:
 
 
 def share(ratio: float) -> str:
-    """A ratio as people say it: 6x, or 1/5."""
-    if ratio < 1:
+    """A ratio as people say it: 6x, or 1/5, or 0.9x where the two are nearly the same."""
+    if ratio < 2 / 3:
         return f"1/{1 / ratio:.1f}".removesuffix(".0")
     return f"{number(ratio).rstrip('0').rstrip('.') if ratio < 100 else number(ratio)}x"
 

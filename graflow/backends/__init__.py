@@ -16,7 +16,9 @@ REMOTE = ("redis", "rediss", "unix")
 """the schemes of a server"""
 
 
-def open_backend(backend_or_url: str | Backend, *, namespace: str = "graflow", local_code: bool = False) -> Backend:
+def open_backend(
+    backend_or_url: str | Backend, *, namespace: str = "graflow", local_code: bool = False, retention: float | None = None
+) -> Backend:
     """The backend that a URL names; a backend is returned as it is.
 
     ``memory://`` is this process; ``memory://?strict=1`` passes every value through the wire codec. ``redis://``, ``rediss://`` and ``unix://``
@@ -26,6 +28,7 @@ def open_backend(backend_or_url: str | Backend, *, namespace: str = "graflow", l
         backend_or_url: the backend, or where it is.
         namespace: keeps applications that share a server apart.
         local_code: let functions that only this process has be run, by a worker in this process.
+        retention: seconds that a run is kept on a server after its end, None for its default.
 
     Raises:
         ConfigurationError: the URL names no backend that there is, or the client for it is not installed.
@@ -35,7 +38,7 @@ def open_backend(backend_or_url: str | Backend, *, namespace: str = "graflow", l
         if url.scheme == "memory":
             return MemoryBackend(strict=_is_strict(backend_or_url, url.query))
         if url.scheme in REMOTE:
-            return _redis(backend_or_url, url.scheme, namespace, local_code)
+            return _redis(backend_or_url, url.scheme, namespace, local_code, retention)
     elif hasattr(backend_or_url, "coordinator"):
         return backend_or_url
     raise ConfigurationError(
@@ -43,17 +46,17 @@ def open_backend(backend_or_url: str | Backend, *, namespace: str = "graflow", l
     )
 
 
-def _redis(url: str, scheme: str, namespace: str, local_code: bool) -> Backend:
+def _redis(url: str, scheme: str, namespace: str, local_code: bool, retention: float | None) -> Backend:
     """Imported when it is asked for: the client is an extra."""
     try:
-        from graflow.backends.redis.backend import RedisBackend
+        from graflow.backends.redis.backend import DAY, RedisBackend
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.startswith("graflow"):
             raise
         raise ConfigurationError(
             f"{scheme}:// needs the Redis client, which is not installed: pip install 'graflow[redis]'", setting="url"
         ) from error
-    return RedisBackend(url, namespace=namespace, local_code=local_code)
+    return RedisBackend(url, namespace=namespace, local_code=local_code, retention=DAY if retention is None else retention)
 
 
 def _is_strict(url: str, query: str) -> bool:

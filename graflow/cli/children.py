@@ -44,6 +44,23 @@ def signals_kept() -> Generator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def held() -> Generator[None]:
+    """Signals that come in the meantime are taken when this is left: what is started inside is known by then to whoever ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in (signal.SIGINT, *STOPS)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     raise CommandError("told to stop", TERMINATED)
 

@@ -6,9 +6,10 @@ import gc
 import sysconfig
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 import msgspec
 import typer
@@ -18,14 +19,18 @@ from rich.table import Table
 from rich.text import Text
 
 from graflow.cli.census import Census, LongFunction, Measure, census
+from graflow.cli.children import tidy
 from graflow.cli.failures import CommandError, boundary, one_line
 from graflow.cli.output import console, json_text, kept_clean
-from graflow.cli.run import RunSettings, perform
+from graflow.cli.run import Remote, RunSettings, perform
+from graflow.cli.server import private_server
+from graflow.cli.workers import Orders, queues_of
 from graflow.core.result import RunResult
 from graflow.observe.timeline import timeline
 from graflow.wire.messages import RunEvent
 
 SLOTS = 4
+CENSUS = "graflow.cli.census"
 FAILED_LISTED = 20
 
 
@@ -33,7 +38,11 @@ def demo(
     path: Annotated[Path | None, typer.Option(metavar="DIR", help="Count another folder than the standard library.")] = None,
     limit: Annotated[int, typer.Option(min=0, metavar="N", help="Count no more than so many files; 0 for all.")] = 0,
     timeline_file: Annotated[Path | None, typer.Option("--timeline", metavar="FILE.svg", help="Draw what ran when.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, metavar="N", help="Files at once.")] = SLOTS,
+    concurrency: Annotated[int, typer.Option(min=1, metavar="N", help="Files at once, of each worker.")] = SLOTS,
+    workers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Have so many worker processes do it, over a Redis server started for it.")
+    ] = 0,
+    redis: Annotated[str | None, typer.Option(metavar="URL", help="Use this Redis server.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -45,11 +54,13 @@ def demo(
     with boundary(debug=debug), kept_clean(wanted=as_json) as out:
         root = path if path is not None else Path(sysconfig.get_paths()["stdlib"])
         _check(root, timeline_file)
+        if redis is not None and not workers:
+            raise CommandError("--redis is for a census on workers; add --workers 2")
         events: list[RunEvent] | None = [] if timeline_file is not None else None
-        with _tuned():
-            finished = perform(
-                census, RunSettings({"root": str(root), "limit": limit}, concurrency=concurrency), quiet=quiet, events=events
-            )
+        inputs = {"root": str(root.resolve()), "limit": limit}
+        with _tuned(), _on_workers(workers, redis, concurrency) as remote:
+            settings = RunSettings(inputs, concurrency=concurrency, remote=remote)
+            finished = perform(census, settings, quiet=quiet, events=events)
         if timeline_file is not None and events is not None:
             _write(timeline_file, timeline(events, f"Census of {root}"))
         if finished.error is not None:
@@ -72,6 +83,19 @@ def _check(root: Path, timeline_file: Path | None) -> None:
         raise CommandError(f"--timeline {timeline_file}: timelines are drawn as SVG only; give a name that ends with .svg")
     if not timeline_file.parent.is_dir():
         raise CommandError(f"--timeline {timeline_file}: there is no folder {timeline_file.parent}")
+
+
+@contextmanager
+def _on_workers(workers: int, url: str | None, concurrency: int) -> Generator[Remote | None]:
+    """Where the census takes place, None for here. On a server that others use it keeps to itself, and leaves nothing for long."""
+    if not workers:
+        yield None
+        return
+    with tidy(), ExitStack() as stack:
+        namespace = "graflow" if url is None else f"graflow-demo-{uuid4().hex[:8]}"
+        where = stack.enter_context(private_server()) if url is None else url
+        orders = Orders(workers, where, namespace, (CENSUS,), queues=queues_of(census), concurrency=concurrency, log_level="ERROR")
+        yield Remote(where, namespace, orders, retention=60.0, quiet=True)
 
 
 @contextmanager

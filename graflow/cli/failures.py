@@ -9,7 +9,19 @@ from typing import Final
 
 import typer
 
-from graflow.errors import ConfigurationError, GraflowError, GraphError, RunConflictError, SerializationError, TaskFailedError
+from graflow.errors import (
+    BackendUnavailableError,
+    BackendUnsuitableError,
+    ConfigurationError,
+    FunctionNotFoundError,
+    GraflowError,
+    GraphError,
+    QueueFullError,
+    RunConflictError,
+    SerializationError,
+    TaskFailedError,
+    UnknownRunError,
+)
 
 OK: Final = 0
 FAILED: Final = 1
@@ -23,7 +35,10 @@ INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 """SIGTERM; likewise"""
 
-OF_THE_CALLER: Final = (GraphError, ConfigurationError, SerializationError, RunConflictError)
+OF_THE_CALLER: Final = (
+    GraphError, ConfigurationError, SerializationError, RunConflictError, UnknownRunError, FunctionNotFoundError,
+    BackendUnavailableError, BackendUnsuitableError, QueueFullError,
+)  # fmt: skip
 """errors that whoever typed the command can do something about before anything has run"""
 
 

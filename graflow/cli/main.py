@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from graflow.cli.demo import demo
+from graflow.cli.dlq import dlq
 from graflow.cli.failures import FAILED, INTERRUPTED, MISUSED, OK, complain
 from graflow.cli.graph import graph
 from graflow.cli.leaving import leave
@@ -26,6 +27,7 @@ app: typer.Typer = typer.Typer(
 app.command()(run)
 app.command()(graph)
 app.command()(demo)
+app.command()(dlq)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,11 +1,10 @@
-"""``graflow run``: run a workflow in this process."""
+"""``graflow run``: run a workflow in this process, or on workers over Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import enum
 import logging
-import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -17,17 +16,20 @@ import msgspec
 import typer
 from rich.console import Console
 
+from graflow.backends import open_backend
 from graflow.cli import leaving
+from graflow.cli.children import STOPS, signals_kept, tidy
 from graflow.cli.failures import INTERRUPTED, SUSPENDED, TERMINATED, CommandError, boundary, one_line
 from graflow.cli.inputs import read_inputs
-from graflow.cli.loading import Runnable, load
+from graflow.cli.loading import Found, Runnable, load, load_for_workers
 from graflow.cli.output import console, json_text, kept_clean, run_as_json, show_run
 from graflow.cli.progress import Lines, LiveView, watched
 from graflow.cli.tracking import Tracking
+from graflow.cli.workers import LocalWorkers, Orders, local_workers, queues_of
 from graflow.core.result import RunResult, RunStatus
 from graflow.draw import picture_of
 from graflow.engine import WorkflowEngine
-from graflow.engine.handle import shielded
+from graflow.engine.handle import RunHandle, shielded
 from graflow.errors import ConfigurationError, RunError
 from graflow.handlers import ThreadHandler
 from graflow.wire.messages import RunEvent
@@ -42,6 +44,24 @@ class OnFailure(enum.StrEnum):
     CONTINUE = "continue"
 
 
+class Remote(msgspec.Struct, frozen=True):
+    """A run on a server.
+
+    Attributes:
+        url: the server.
+        namespace: of the run.
+        workers: what workers of this command's own are told; None without any.
+        retention: seconds that the run is kept after its end; None for as long as others are.
+        quiet: whether the log is of no interest.
+    """
+
+    url: str
+    namespace: str = "graflow"
+    workers: Orders | None = None
+    retention: float | None = None
+    quiet: bool = False
+
+
 class RunSettings(msgspec.Struct, frozen=True):
     """How a workflow is to be run; the options of ``graflow run``."""
 
@@ -52,6 +72,7 @@ class RunSettings(msgspec.Struct, frozen=True):
     on_failure: OnFailure = OnFailure.FAIL
     run_id: str | None = None
     concurrency: int | None = None
+    remote: Remote | None = None
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -76,17 +97,22 @@ def run(
     ] = OnFailure.FAIL,
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="What the run is called.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tasks at once, of each kind.")] = None,
+    redis: Annotated[str | None, typer.Option(metavar="URL", help="Run on the workers of this Redis server, not in this process.")] = None,
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Start so many workers for the run.")] = 0,
+    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Keeps applications that share a server apart.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress; print the output only.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Run a workflow in this process, and show what came of it.
+    """Run a workflow in this process or on workers, and show what came of it.
 
     Exit codes: 0 it succeeded, 1 it failed or was cancelled, 2 it could not be run as asked, 3 it is suspended, 130 it was interrupted.
     """
     with boundary(debug=debug), kept_clean(wanted=as_json) as out:
-        settings = RunSettings(read_inputs(pairs or [], inputs), start, timeout, max_steps, on_failure, run_id, concurrency)
-        finished = perform(load(target), settings, quiet=quiet)
+        values = read_inputs(pairs or [], inputs)
+        found, remote = _prepare(target, redis, namespace, workers, concurrency)
+        settings = RunSettings(values, start, timeout, max_steps, on_failure, run_id, concurrency, remote)
+        finished = perform(found, settings, quiet=quiet)
         result, error = finished.result, finished.error
         if as_json:
             out.write(json_text(run_as_json(result, error, debug=debug), out))
@@ -99,7 +125,28 @@ def run(
         if result.status is RunStatus.SUSPENDED:
             waiting = {task: why.removeprefix("suspended: ") for task, why in result.others.items() if why.startswith("suspended: ")}
             reasons = "; ".join(f"{task}: {why}" for task, why in waiting.items())
-            raise CommandError(f"run {result.run_id!r} is suspended ({reasons}); it is lost now, as it ran in this process", SUSPENDED)
+            then = "it is lost now, as it ran in this process" if remote is None else "it waits on the server"
+            raise CommandError(f"run {result.run_id!r} is suspended ({reasons}); {then}", SUSPENDED)
+
+
+def _prepare(
+    target: str, redis: str | None, namespace: str | None, workers: int, concurrency: int | None
+) -> tuple[Runnable, Remote | None]:
+    """What is to be run, and where."""
+    if redis is None:
+        for given, option in ((workers, "--workers"), (namespace, "--namespace")):
+            if given:
+                raise CommandError(f"{option} is for runs on a server; add --redis URL, such as redis://localhost:6379/0")
+        return load(target), None
+    if concurrency is not None and not workers:
+        raise CommandError("--concurrency is for workers that this command starts; add --workers N, or leave it to those that there are")
+    found = load_for_workers(target)
+    name = namespace or "graflow"
+    return found.graph, Remote(redis, name, _orders(found, redis, name, workers, concurrency) if workers else None)
+
+
+def _orders(found: Found, url: str, namespace: str, workers: int, concurrency: int | None) -> Orders:
+    return Orders(workers, url, namespace, (found.module.__name__,), (found.folder,), queues_of(found.graph), concurrency)
 
 
 def perform(graph: Runnable, settings: RunSettings, *, quiet: bool, events: list[RunEvent] | None = None) -> Finished:
@@ -119,13 +166,13 @@ def perform(graph: Runnable, settings: RunSettings, *, quiet: bool, events: list
     run_id = settings.run_id if settings.run_id is not None else uuid4().hex
     finished: list[Finished] = []
 
-    async def perform() -> None:
+    async def perform(local: LocalWorkers | None) -> None:
         # Not returned: asyncio.run() makes a repr of what the main task returns (signal.getsignal does), which of a large result takes seconds.
-        finished.append(await _perform(graph, settings, run_id, tracking, quiet=quiet, events=events))
+        finished.append(await _perform(graph, settings, run_id, tracking, local, quiet=quiet, events=events))
 
     try:
-        with _without_word_of_threads():
-            asyncio.run(perform())
+        with tidy(), quieter(*_noise(settings.remote)), _workers(settings.remote) as local, signals_kept():
+            asyncio.run(perform(local))
         return finished[0]
     except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
         leaving.be_abrupt()
@@ -133,15 +180,29 @@ def perform(graph: Runnable, settings: RunSettings, *, quiet: bool, events: list
         raise CommandError(f"interrupted; run {run_id!r} was cancelled", code) from interrupt
 
 
+def _noise(remote: Remote | None) -> list[str]:
+    return ["graflow.handlers.thread"] + (["graflow.redis"] if remote is not None and remote.quiet else [])
+
+
+@contextmanager
+def _workers(remote: Remote | None) -> Generator[LocalWorkers | None]:
+    if remote is None or remote.workers is None:
+        yield None
+        return
+    with local_workers(remote.workers) as workers:
+        yield workers
+
+
 async def _perform(
-    graph: Runnable, settings: RunSettings, run_id: str, tracking: Tracking, *, quiet: bool, events: list[RunEvent] | None
-) -> Finished:
-    count = settings.concurrency
-    handlers = None if count is None else {"thread": ThreadHandler(count)}
-    engine = WorkflowEngine(handlers=handlers, concurrency=count or 100)
-    _heed_sigterm()
+    graph: Runnable, settings: RunSettings, run_id: str, tracking: Tracking, local: LocalWorkers | None,
+    *, quiet: bool, events: list[RunEvent] | None,
+) -> Finished:  # fmt: skip
+    engine = _engine(settings)
+    _heed_signals()
     try:
         async with engine:
+            if local is not None:
+                await local.ready(engine.backend)
             handle = await engine.submit(
                 graph, inputs=settings.inputs, start=settings.start, run_id=run_id, timeout=settings.timeout,
                 max_steps=settings.max_steps, on_failure=settings.on_failure.value,
@@ -150,10 +211,10 @@ async def _perform(
             view = None if quiet else _view(tracking, f"{one_line(name)}  run {run_id}")
             async with watched(handle, tracking, view, events):
                 try:
-                    return Finished(await handle.result(), None, tracking)
+                    return Finished(await _result(handle, local), None, tracking)
                 except RunError as error:
                     return Finished(error.result, error, tracking)
-                except asyncio.CancelledError:
+                except (asyncio.CancelledError, CommandError):
                     await shielded(handle.cancel("interrupted"))
                     raise
     finally:
@@ -162,23 +223,47 @@ async def _perform(
                 leaving.be_abrupt()
 
 
+def _engine(settings: RunSettings) -> WorkflowEngine:
+    remote, count = settings.remote, settings.concurrency
+    if remote is not None:
+        return WorkflowEngine(open_backend(remote.url, namespace=remote.namespace, retention=remote.retention))
+    return WorkflowEngine(handlers=None if count is None else {"thread": ThreadHandler(count)}, concurrency=count or 100)
+
+
+async def _result(handle: RunHandle[Any], local: LocalWorkers | None) -> RunResult[Any]:
+    """The result; with workers of one's own, for as long as there are any."""
+    if local is None:
+        return await handle.result()
+    waiting, watching = asyncio.ensure_future(handle.result()), asyncio.ensure_future(local.watch())
+    try:
+        await asyncio.wait((waiting, watching), return_when=asyncio.FIRST_COMPLETED)
+        return await waiting if waiting.done() else await watching
+    finally:
+        for future in (waiting, watching):
+            future.cancel()
+        await asyncio.wait((waiting, watching))
+
+
 @contextmanager
-def _without_word_of_threads() -> Generator[None]:
-    """Threads that do not stop are dealt with when the command ends; warnings about them would stand between its lines."""
-    logger = logging.getLogger("graflow.handlers.thread")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def quieter(*names: str) -> Generator[None]:
+    """Only errors of these logs: warnings, as about threads that do not stop, would stand between the lines of the command."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
-def _heed_sigterm() -> None:
+def _heed_signals() -> None:
     """Being told to stop cancels the run, as Ctrl-C does."""
     task = asyncio.current_task()
     if task is not None and sys.platform != "win32":
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in STOPS:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 def _view(tracking: Tracking, title: str) -> Lines | LiveView:

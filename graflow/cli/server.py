@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -33,19 +33,18 @@ def private_server() -> Generator[str]:
         CommandError: there is no server program, or it does not start.
     """
     program = _program()
-    directory = Path(tempfile.mkdtemp(prefix="graflow-redis-"))
-    try:
-        with (directory / "log").open("wb") as log:
-            where, url = _address(directory)
+    with ExitStack() as stack:
+        with children.held():
+            directory = Path(tempfile.mkdtemp(prefix="graflow-demo-"))
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        log = stack.enter_context((directory / "log").open("wb"))
+        where, url = _address(directory)
+        with children.held():
             command = [program, *where, "--dir", str(directory), "--save", "", "--appendonly", "no", "--daemonize", "no"]
             process = children.start(command, output=log.fileno())
-            try:
-                _await(process, url, directory)
-                yield url
-            finally:
-                children.end([process], GRACE)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+            stack.callback(children.end, [process], GRACE)
+        _await(process, url, directory, program)
+        yield url
 
 
 def _program() -> str:
@@ -82,7 +81,7 @@ def _address(directory: Path) -> tuple[list[str], str]:
     return ["--port", str(port), "--bind", "127.0.0.1"], f"redis://127.0.0.1:{port}/0"
 
 
-def _await(process: subprocess.Popen[bytes], url: str, directory: Path) -> None:
+def _await(process: subprocess.Popen[bytes], url: str, directory: Path, program: str) -> None:
     until = time.monotonic() + START
     while time.monotonic() < until and process.poll() is None:
         if _answers(url, directory):
@@ -90,7 +89,7 @@ def _await(process: subprocess.Popen[bytes], url: str, directory: Path) -> None:
         time.sleep(0.01)
     told = (directory / "log").read_text("utf-8", "replace").splitlines()
     why = f": {one_line(told[-1])}" if told else ""
-    raise CommandError(f"{process.args[0]} does not start{why}; give a server with --redis URL")  # type: ignore[index]
+    raise CommandError(f"{program} does not start{why}; give a server with --redis URL")
 
 
 def _answers(url: str, directory: Path) -> bool:

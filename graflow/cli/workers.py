@@ -10,16 +10,21 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final, Protocol, cast
+from typing import IO, Any, Final, NoReturn, cast
 from uuid import uuid4
 
 import msgspec
 
 from graflow.cli import children
 from graflow.cli.failures import CommandError, one_line
+from graflow.core.graph import TaskGraph
+from graflow.core.node import Node, is_group
+from graflow.core.task import Task
+from graflow.core.workflow import Workflow
+from graflow.draw.picture import graph_of
 
 PROGRAM: Final = "from graflow.worker.main import main; main()"
 COMPLAINT: Final = "graflow-aworker: "
@@ -55,12 +60,6 @@ class Orders(msgspec.Struct, frozen=True):
     log_level: str = "WARNING"
 
 
-class Crew(Protocol):
-    """Tells which workers live."""
-
-    async def workers(self) -> list[dict[str, Any]]: ...
-
-
 @contextmanager
 def local_workers(orders: Orders) -> Generator[LocalWorkers]:
     """Workers, which end when this is left. What they print is printed."""
@@ -91,7 +90,8 @@ class LocalWorkers:
         command += ["--grace", "0"] + [word for app in orders.apps for word in ("--app", app)]
         if orders.concurrency is not None:
             command += ["--concurrency", str(orders.concurrency)]
-        process = self._running[name] = children.start(command, environment=self._environment(), output=subprocess.PIPE)
+        with children.held():
+            process = self._running[name] = children.start(command, environment=self._environment(), output=subprocess.PIPE)
         for source, is_error in ((process.stdout, False), (process.stderr, True)):
             pump = threading.Thread(target=self._pump, args=(source, is_error), name=f"graflow-output-{name}", daemon=True)
             self._pumps.append(pump)
@@ -122,14 +122,16 @@ class LocalWorkers:
 
     # ---- while the command runs ----
 
-    async def ready(self, crew: Crew) -> None:
-        """Until all of them take work.
+    async def ready(self, backend: Any) -> None:
+        """Until all of them take work. ``backend`` is the Redis backend, open.
 
         Raises:
             CommandError: one has ended instead, or takes too long.
         """
+        from graflow.backends.redis.roster import workers  # imported when it is needed: the client is an extra
+
         until = time.monotonic() + READY
-        while not self._running.keys() <= {str(each["name"]) for each in await crew.workers()}:
+        while not self._running.keys() <= {str(each["name"]) for each in await workers(backend.client)}:
             for process in self._running.values():
                 if process.poll() is not None:
                     raise CommandError(f"a worker did not start: {await asyncio.to_thread(self._why, process)}")
@@ -137,7 +139,7 @@ class LocalWorkers:
                 raise CommandError(f"the workers are not ready after {READY:g} s; is the machine overloaded?")
             await asyncio.sleep(LOOK_EVERY)
 
-    async def watch(self) -> None:
+    async def watch(self) -> NoReturn:
         """Put another worker in the place of one that ends: a task may have ended its process.
 
         Raises:
@@ -171,6 +173,11 @@ class LocalWorkers:
             pump.join(1.0)
 
 
-def queues_of(tasks: Sequence[Any]) -> tuple[str, ...]:
-    """The queues that tasks are sent to."""
-    return tuple(dict.fromkeys(["default", *(task.options.queue for task in tasks)]))
+def queues_of(graph: TaskGraph | Workflow[Any] | Node[Any]) -> tuple[str, ...]:
+    """The queues that the tasks of a graph are sent to, and the default one."""
+    queues = ["default"]
+    for node in graph_of(graph).nodes.values():
+        each = node.mapped.task if is_group(node) and node.mapped is not None else node
+        if isinstance(each, Task):
+            queues.append(each.options.queue)
+    return tuple(dict.fromkeys(queues))

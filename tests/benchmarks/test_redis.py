@@ -131,6 +131,8 @@ def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_measured
     assert ".svg" in done.stderr
 
 
-@pytest.mark.parametrize(("ratio", "text"), [(6.0, "6x"), (17.54, "17.5x"), (120.0, "120x"), (1.5, "1.5x"), (0.2, "1/5"), (0.3, "1/3.3")])
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(6.0, "6x"), (17.54, "17.5x"), (120.0, "120x"), (1.5, "1.5x"), (0.97, "0.97x"), (0.2, "1/5"), (0.3, "1/3.3")]
+)
 def test_a_ratio_is_said_as_people_say_it(ratio: float, text: str) -> None:
     assert share(ratio) == text

@@ -13,6 +13,8 @@ import pytest
 from graflow.backends.base import Backend
 from graflow.backends.memory import MemoryBackend
 from graflow.backends.memory.channel import MemoryChannel
+from graflow.backends.redis.backend import RedisBackend
+from graflow.backends.redis.scripts.runs import BUDGET, CLAIM
 from graflow.core.channel import Channel
 from graflow.testing import VirtualClock
 from graflow.wire.codec import roundtrip
@@ -149,13 +151,44 @@ def memory_backend(strict: bool) -> OpenBackend:
     return opened
 
 
-BACKENDS: dict[str, OpenBackend] = {"memory": memory_backend(strict=False), "strict-memory": memory_backend(strict=True)}
+def redis_backend(name: str, running: Servers) -> OpenBackend:
+    url = running.get(name).url
+
+    @asynccontextmanager
+    async def opened(*, queue_limit: int | None = None) -> AsyncIterator[BackendUnderTest]:
+        backend = RedisBackend(url, queue_limit=queue_limit, local_code=True, heart="loop")
+        await backend.open()
+        yield BackendUnderTest(backend, partial(put_forward, backend))
+        await backend.close()
+
+    return opened
+
+
+async def put_forward(backend: RedisBackend, seconds: float) -> None:
+    """Time goes by for the scripts; what became due has happened when it returns, and workers have lived all the while."""
+    client = backend.client
+    for consumer in await client.commands.zrange(client.keys.leases, 0, -1):
+        await client.commands.zincrby(client.keys.leases, seconds * 1000, consumer)
+    client.shift += round(seconds * 1000)
+    await client.call(CLAIM, (client.shift, BUDGET, b"\x90", "nobody", b"", b"0"))
+    await client.commands.xadd(client.keys.tick, {"m": ""})  # who waits for the next due time looks again
+    heard = asyncio.Event()
+    async with await backend.waiting.listen("heard", lambda _: heard.set()):
+        await client.commands.publish("heard", "")  # what was published before it has been heard by then
+        await heard.wait()
+
+
+BACKENDS: dict[str, Callable[[Servers], OpenBackend]] = {
+    "memory": lambda _: memory_backend(strict=False),
+    "strict-memory": lambda _: memory_backend(strict=True),
+    **{name: partial(redis_backend, name) for name in servers()},
+}
 
 
 @pytest.fixture(params=list(BACKENDS))
-def open_backend(request: pytest.FixtureRequest) -> OpenBackend:
+def open_backend(request: pytest.FixtureRequest, running_servers: Servers) -> OpenBackend:
     """How each backend in turn is opened."""
-    return BACKENDS[request.param]
+    return BACKENDS[request.param](running_servers)
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ class Bench:
 
     def __init__(self, backend: Backend, hands: Hands | None = None) -> None:
         self.coordinator = backend.coordinator
+        self.local = backend.local
         self.hands = hands or Hands()
 
     async def submit(self, graph: Node[Any] | TaskGraph | Plan, run_id: str = "r", **options: Any) -> bool:
@@ -67,8 +68,11 @@ class Bench:
     async def nothing_to_fetch(self) -> bool:
         """Whether there is nothing to do at this moment."""
         fetching = asyncio.ensure_future(self.coordinator.fetch(self.hands))
-        for _ in range(20):
-            await asyncio.sleep(0)
+        if self.local:
+            for _ in range(20):
+                await asyncio.sleep(0)
+        else:  # a server is given time to answer: nothing tells that there is nothing
+            await asyncio.wait((fetching,), timeout=0.2)
         if fetching.done():
             return False
         fetching.cancel()

@@ -161,7 +161,7 @@ async def test_a_full_queue_refuses_more_until_there_is_room(open_backend: OpenB
         assert await taken(queue) == ["c", "d"]
 
 
-async def test_metrics_tell_of_depth_age_and_counts(queue: TaskQueue, wait: PassTime) -> None:
+async def test_metrics_tell_of_depth_age_and_counts(backend: Backend, queue: TaskQueue, wait: PassTime) -> None:
     await queue.enqueue(spec("a"))
     await wait(5)
     await queue.enqueue(spec("b", queue="other", handler="thread"))
@@ -173,7 +173,8 @@ async def test_metrics_tell_of_depth_age_and_counts(queue: TaskQueue, wait: Pass
     assert await taken(queue) == ["a"]
     metrics = await queue.metrics()
     assert (metrics.depth, metrics.delayed, metrics.enqueued, metrics.fetched) == (1, 1, 3, 1)
-    assert metrics.oldest_age == pytest.approx(2, abs=0.1)
+    if backend.local:  # a server dates entries by its own clock, which a test cannot put forward
+        assert metrics.oldest_age == pytest.approx(2, abs=0.1)
     await wait(60)
     metrics = await queue.metrics()
     assert (metrics.depth, metrics.delayed) == (2, 0)

@@ -77,12 +77,14 @@ async def open_shop(url: str, *, namespace: str = "graflow") -> AsyncIterator[Sh
     await client.open()
     waiting = Waiting(client)
     shop = Shop(client, waiting, clock_of_loop())
-    await shop.begin()
-    yield shop
-    end_looks(waiting)
-    await asyncio.sleep(0)
-    await waiting.close()
-    await client.close()
+    try:
+        await shop.begin()
+        yield shop
+    finally:
+        end_looks(waiting)
+        await asyncio.sleep(0)
+        await waiting.close()
+        await client.close()
 
 
 def clock_of_loop() -> Callable[[float], None]:

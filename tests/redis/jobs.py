@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
-import re
 import time
 from functools import cache
 
@@ -73,16 +73,8 @@ def poison(ctx: SyncTaskContext) -> None:
 
 
 @task
-def greedy(ctx: SyncTaskContext, seconds: float) -> float:
-    """A regular expression that goes wrong and keeps the GIL, in one call, for so many seconds or more. Returns how many."""
+def greedy(ctx: SyncTaskContext, seconds: int) -> int:
+    """Keeps the GIL in one call, as a regular expression does that goes wrong, but for so many seconds on any machine. Returns those left."""
     server_for_threads().rpush(STARTS, note(ctx))
-    began = time.thread_time()
-    go_wrong(1)
-    once = time.thread_time() - began
-    return go_wrong(1 + int(seconds / once))
-
-
-def go_wrong(times: int) -> float:
-    began = time.monotonic()
-    re.findall(r"(a+)+$", ("a" * 18 + "b") * times)
-    return time.monotonic() - began
+    left: int = ctypes.PyDLL(None).sleep(seconds)
+    return left

@@ -1,7 +1,8 @@
 """The random cases for the scripts, by number: ``python -m tests.redis.script_cases 3000`` runs as many, ``--case 17`` one of them.
 
 A number gives the same graph, behaviour and order on every machine. Kinds take turns: beside the state machine with all the work that one call may
-do, the same with next to none of it (so that nearly everything is a continuation), and with outcomes that come in while continuations wait.
+do, the same with next to none of it (so that nearly everything is a continuation) and with low thresholds (so that every page, join and fan-out is
+a large one), and with outcomes that come in while continuations wait.
 """
 
 from __future__ import annotations
@@ -10,33 +11,58 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from random import Random
+from unittest.mock import patch
 
 import redis
 
+from graflow.backends.redis import image, plans
 from graflow.backends.redis.scripts import Script
+from graflow.backends.redis.scripts.runs import CLAIM, CONTROL, SETTLE, SUBMIT
 from graflow.core.board import STATUS_NAMES
+from graflow.core.ending import End
+from graflow.core.policy import best_effort
 from tests.model.check import ViolationError, demand
 from tests.model.drive import Case
 from tests.model.generate import Drawing, Habits, Shape
 from tests.model.oracle import Oracle
+from tests.model.plans import GraphSpec, NodeSpec
 from tests.redis.scripted import PREFIX, Calls
 from tests.redis.server import RedisServer
 from tests.redis.sidebyside import drive_both, drive_patiently, results_of
 
+TIGHT_PAGE = 4
 KINDS = ("beside", "beside, in little pieces", "beside", "by the oracle, patiently", "beside, in little pieces", "wild, patiently")
 
 
 def wild_case(number: int) -> Case:
     """Anything goes: every other one with wild tasks, every third one begun at some node."""
     random, wild = Random(f"case {number}"), number % 2 == 1
-    graph = Drawing(random, Shape(early=True, wild=wild)).draw()
+    graph = with_patience(Drawing(random, Shape(early=True, wild=wild)).draw())
     calm = random.choice((0.3, 1, 1))
     habits = Habits(fail=0.08 * calm, retry=0.08, suspend=0.05, goto=0.3, wild=wild, new=0.15, iterate=0.1, stop=0.01, outside=0.003)
     begin = random.choice([node.id for node in graph.nodes if node.group is None]) if number % 3 == 2 else None
     on_failure = random.choice(("fail", "continue", "continue"))
     return Case(graph, f"wild {number}", habits, on_failure, random.choice((300, 300, 300, 30, None)), begin)
+
+
+def with_patience(graph: GraphSpec) -> GraphSpec:
+    """No policy of the user's own inside a group that may be decided early.
+
+    The state machine judges by it at once. The scripts ask a worker, and what happens meanwhile may end the group around it.
+    """
+    nodes = {node.id: node for node in graph.nodes}
+
+    def hurried(node: NodeSpec) -> bool:
+        around = nodes[node.group] if node.group is not None else None
+        return around is not None and (around.policy.early or hurried(around))
+
+    calm = (replace(node, policy=best_effort) if node.policy.kind == "custom" and hurried(node) else node for node in graph.nodes)
+    return GraphSpec(tuple(calm), graph.edges)
 
 
 def tame_case(number: int) -> Case:
@@ -47,6 +73,23 @@ def tame_case(number: int) -> Case:
     return Case(graph, f"dag {number}", habits, "continue", 800)
 
 
+@cache
+def tightened(script: Script) -> Script:
+    """The script with its thresholds so low that little graphs are large ones to it."""
+    text = script.text
+    for large, small in (("local SMALL = 16", "local SMALL = 2"), ("local PAGE = 256", f"local PAGE = {TIGHT_PAGE}")):
+        assert large in text, f"{large} is not in {script.name} any more"
+        text = text.replace(large, small)
+    return Script(script.name, text=text)
+
+
+@contextmanager
+def tight(replaced: Mapping[str, Script]) -> Iterator[Mapping[str, Script]]:
+    """The scripts with low thresholds, and the same for what reads and writes what they do."""
+    with patch.object(image, "PAGE", TIGHT_PAGE), patch.object(plans, "WORTH_IT", 2):
+        yield {script.name: tightened(replaced.get(script.name, script)) for script in (SUBMIT, SETTLE, CLAIM, CONTROL)}
+
+
 def run_case(server: redis.Redis, number: int, replaced: Mapping[str, Script] | None = None) -> str:
     """Run one case on a server of one's own. Returns how its run ended.
 
@@ -55,41 +98,42 @@ def run_case(server: redis.Redis, number: int, replaced: Mapping[str, Script] | 
     """
     kind = KINDS[number % len(KINDS)]
     random = Random(f"kind {number}")
-    calls = Calls(server, replaced=replaced or {})
     try:
         if kind == "beside":
-            end = drive_both(calls, wild_case(number), 0).end
-            return end.cause if end else ""
-        calls.budget = random.choice((1, 2, 3, 7))
-        if kind == "beside, in little pieces":
-            end = drive_both(calls, wild_case(number), 0).end
-            return end.cause if end else ""
-        if kind == "wild, patiently":
-            scripted = drive_patiently(calls, wild_case(number), 0)
-            end_ = scripted.image().end
-            return f"patiently: {end_[1] if end_ else ''}"
-        return by_the_oracle(calls, tame_case(number))
+            return _how(drive_both(Calls(server, replaced=replaced or {}), wild_case(number), 0).end)
+        with tight(replaced or {}) as scripts:
+            calls = Calls(server, budget=random.choice((1, 2, 3, 7)), replaced=scripts)
+            if kind == "beside, in little pieces":
+                return _how(drive_both(calls, wild_case(number), 0).end)
+            if kind == "wild, patiently":
+                end = drive_patiently(calls, wild_case(number), 0).image().end
+                return f"patiently: {end and end[1]}"
+            return by_the_oracle(calls, tame_case(number))
     except Exception as error:
         error.add_note(f"{kind}; again with: python -m tests.redis.script_cases --case {number}")
         raise
+
+
+def _how(end: End | None) -> str:
+    return end.cause if end is not None else ""
 
 
 def by_the_oracle(calls: Calls, case: Case) -> str:
     """Whatever comes in between, a graph without loops comes out as the oracle says."""
     oracle = Oracle(case)
     scripted = drive_patiently(calls, case, 0)
-    image = scripted.image()
-    assert image.end is not None
-    demand(image.end[0] == oracle.status, f"the run {image.end}, not {oracle.status}")
-    results = results_of(image)
-    nodes = {scripted.name_of(node, image): node for node in range(image.count)}
+    last = scripted.image()
+    assert last.end is not None
+    demand(last.end[0] == oracle.status, f"the run {last.end}, not {oracle.status}")
+    results = results_of(last)
+    nodes = {scripted.name_of(node, last): node for node in range(last.count)}
     for name, verdict in oracle.verdicts.items():
         if verdict.certain:
             demand(name in nodes, f"{name} was never made")
-            found = STATUS_NAMES[image.status[nodes[name]]]
+            found = STATUS_NAMES[last.status[nodes[name]]]
             demand(found == verdict.status, f"{name} is {found}, the oracle says {verdict.status}")
             demand((nodes[name] in results) == (found == "done"), f"{name} is {found}, its result {results.get(nodes[name])}")
-    return f"patiently: {image.end[1]}"
+    return f"patiently: {last.end[1]}"
 
 
 def forget_all(server: redis.Redis) -> None:

@@ -111,7 +111,11 @@ class _Both:
         state, ids = self.state, self.state.ids
         visits = [image.visit(node) for node in range(image.count)]
         present = [node for scope in state.scopes.values() for node in scope.members]
-        same("statuses", [(ids[n], STATUS_NAMES[image.status[n]]) for n in present], [(ids[n], STATUS_NAMES[state.status[n]]) for n in present])
+        same(
+            "statuses",
+            [(ids[n], STATUS_NAMES[image.status[n]]) for n in present],
+            [(ids[n], STATUS_NAMES[state.status[n]]) for n in present],
+        )
         same("cycles", [(ids[n], visits[n].cycle) for n in present], [(ids[n], state.cycle[n]) for n in present])
         same("attempts", [(ids[n], visits[n].attempt) for n in present], [(ids[n], state.attempt[n]) for n in present])
         retries = {node: visit.retries for node, visit in enumerate(visits) if visit.retries}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
+from redis.asyncio.client import Monitor
 
 from graflow import TaskGraph, WorkflowEngine, parallel
 from graflow.backends.redis.leases import LEASE
@@ -219,11 +220,11 @@ async def holds_the_gil(url: str) -> None:
     """A task that lets nothing else run for three leases is not run twice, and the worker keeps its lease."""
     async with fleet_of(url) as fleet, WorkflowEngine(url) as engine:
         (first,) = await fleet.start()
-        handle = await engine.submit(jobs.greedy.bind(seconds=20.0))
+        handle = await engine.submit(jobs.greedy.bind(seconds=20))
         await fleet.until(jobs.STARTS, lambda starts: len(starts) == 1, 10)
         names = await fleet.eye.zrange(f"{P}leases", 0, -1)
         await fleet.start()  # which would take over
-        assert (await handle.result(timeout=100)).output > 2 * LEASE
+        assert (await handle.result(timeout=50)).output == 0
         assert len(await fleet.noted(jobs.STARTS)) == 1
         assert set(names) < set(await fleet.eye.zrange(f"{P}leases", 0, -1))
         assert not any("WARNING graflow.redis the lease" in line for line in first.said)
@@ -231,17 +232,23 @@ async def holds_the_gil(url: str) -> None:
 
 async def is_idle(url: str) -> None:
     """Law 2: an idle worker sends at most one command a second, all told."""
-    async with fleet_of(url) as fleet:
+    async with fleet_of(url) as fleet, fleet.eye.monitor() as monitor:
         await fleet.start()
-        async with fleet.eye.monitor() as monitor:
-            sent: list[str] = []
-            with suppress(TimeoutError):
-                async with asyncio.timeout(20):
-                    while True:
-                        seen = await monitor.next_command()
-                        if seen["client_type"] != "lua":
-                            sent.append(str(seen["command"]).split()[0])
+        sent: list[str] = []
+        while await sent_next(monitor) != "XREADGROUP":
+            pass  # it has still to find its way around
+        with suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                while True:
+                    sent.append(await sent_next(monitor))
         assert 0 < len(sent) <= 20, Counter(sent)
+
+
+async def sent_next(monitor: Monitor) -> str:
+    """The next command that somebody sends, those left out that scripts call."""
+    while (seen := await monitor.next_command())["client_type"] == "lua":
+        pass
+    return str(seen["command"]).split()[0]
 
 
 @pytest.mark.timeout(120)

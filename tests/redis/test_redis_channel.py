@@ -12,10 +12,8 @@ import pytest
 
 from graflow.backends.memory.channel import MemoryChannel
 from graflow.backends.redis.channel import RedisChannel, write_inputs
-from graflow.backends.redis.client import RedisClient
 from graflow.backends.redis.looking import end_looks
 from graflow.backends.redis.scripts import Script, channels
-from graflow.backends.redis.waiting import Waiting
 from graflow.errors import BackendUnavailableError, ChannelTypeError, GraflowError, SerializationError, UnknownRunError
 from graflow.wire.codec import encode
 from tests.redis.channels import Shop, open_shop
@@ -301,21 +299,13 @@ async def test_waiting_sends_nothing(shop: Shop, channel: RedisChannel) -> None:
 
 
 async def test_a_key_that_is_set_while_the_connection_is_lost_is_seen(redis_server: RedisServer) -> None:
-    async with open_shop(redis_server.url) as shop, FaultProxy(redis_server.port) as proxy:
-        client = RedisClient(proxy.url)
-        waiting = Waiting(client)
-        waiter = asyncio.create_task(RedisChannel(client, waiting, "r").wait("k"))
-        await proxy.when(Fault.SWALLOW, command=lambda command: command[0] == b"never").hit.wait() if False else None
-        while waiting.listeners == 0:
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.02)
+    async with open_shop(redis_server.url) as other, FaultProxy(redis_server.port) as proxy, open_shop(proxy.url) as shop:
+        (waiter,) = await shop.start(shop.channel.wait("k"))
         await proxy.refuse()
         proxy.reset()
-        await shop.channel.set("k", 7)
+        await other.channel.set("k", 7)
         await proxy.accept()
         assert await asyncio.wait_for(waiter, 10) == 7
-        await waiting.close()
-        await client.close()
 
 
 async def test_who_waits_when_the_backend_closes_is_told(shop: Shop, channel: RedisChannel) -> None:
@@ -468,15 +458,14 @@ async def test_what_another_has_set_meanwhile_is_not_overwritten_by_a_call_sent_
     async with FaultProxy(redis_server.port) as proxy, open_shop(proxy.url) as shop, open_shop(redis_server.url) as other:
         await prepare(shop.channel)
         rule = proxy.when(Fault.DROP_REPLY, command=SCRIPTS)
-        await proxy.refuse()
-        setting = asyncio.create_task(shop.channel.set("k", "mine"))
+        await proxy.refuse()  # so that the second time has to wait
+        setting = asyncio.create_task(shop.channel.set("new", "mine"))
+        assert await other.channel.wait("new", 10) == "mine"
         await rule.hit.wait()
-        while await other.channel.get("k") != "mine":
-            await asyncio.sleep(0.001)
-        await other.channel.set("k", "theirs")
+        await other.channel.set("new", "theirs")
         await proxy.accept()
         await setting
-        assert await other.channel.get("k") == "theirs"
+        assert await other.channel.get("new") == "theirs"
 
 
 # ---- the server ----------------------------------------------------------------------------------------------------

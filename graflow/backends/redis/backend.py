@@ -58,14 +58,14 @@ class RedisBackend:
     ) -> None:
         self.clock: Clock = SystemClock()
         self.client = RedisClient(url, namespace=namespace)
-        self._waiting = Waiting(self.client)
+        self.waiting = Waiting(self.client)
         code = this_process if local_code else None
         self.plans = PlanStore(self.client, code)
-        self.crew = Crew(self.client, self._waiting, self.plans, code, grace=unknown_grace)
+        self.crew = Crew(self.client, self.waiting, self.plans, code, grace=unknown_grace)
         self.crew.heart = make_heart(heart, self.client, self.crew.lose)
         self.queue: RedisTaskQueue = RedisTaskQueue(self.client, limit=queue_limit)
         self.coordinator: RedisCoordinator = RedisCoordinator(
-            self.client, self._waiting, self.plans, self.crew, retention=retention, queue_limit=queue_limit
+            self.client, self.waiting, self.plans, self.crew, retention=retention, queue_limit=queue_limit
         )
         self.dead_letters: DeadLetters = DeadLetters(self.client, self.plans)
         """What could not be run: to be listed, put back in line and dropped."""
@@ -102,5 +102,5 @@ class RedisBackend:
             self._users = 0
             await self.coordinator.close()
             await self.crew.close()
-            await self._waiting.close()
+            await self.waiting.close()
             await self.client.close()

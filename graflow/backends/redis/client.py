@@ -286,7 +286,8 @@ class RedisClient:
             tries += 1
 
     async def _again(self, line: CommitLine, error: Exception, mend: Callable[[Exception, Remedy], Awaitable[bytes]]) -> Any:
-        self.repeats += 1
+        if faults.code_of(error) != "NOSCRIPT":
+            self.repeats += 1
         until = asyncio.get_running_loop().time() + self.patience
         tries = 0
         while True:

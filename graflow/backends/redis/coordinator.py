@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -14,6 +13,7 @@ from graflow.backends.redis.crew import Crew
 from graflow.backends.redis.deliveries import RedisDelivery
 from graflow.backends.redis.follow import follow
 from graflow.backends.redis.reading import read_run
+from graflow.backends.redis.roster import unserved
 from graflow.backends.redis.scripts.runs import BUDGET, CONTROL, SUBMIT
 from graflow.backends.redis.steps import find_result, view_of
 from graflow.backends.redis.watch import RunWatch, unknown
@@ -195,7 +195,7 @@ class RedisCoordinator(RedisBarriers):
         reader = await read_run(self._client, self._plans, run_id)
         if reader is None:
             raise unknown(run_id)
-        waiting = await self._crew.unserved(reader) if reader.state == "running" else {}
+        waiting = await unserved(self._client, reader) if reader.state == "running" else {}
         return reader.snapshot(run_id, waiting)
 
     def events(self, run_id: str, after: str | None = None) -> AsyncIterator[RunEvent]:

@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -26,7 +25,7 @@ from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.keys import parse_stream
 from graflow.backends.redis.outcomes import continued, handed_back, judged, settled, unknown_here
 from graflow.backends.redis.planstore import PlanGoneError
-from graflow.backends.redis.reading import read_run
+from graflow.backends.redis.reading import ask_all, read_run
 from graflow.backends.redis.scripts.runs import BUDGET, BURY, CLAIM, SETTLE, TELL
 from graflow.backends.redis.verdicts import judge
 from graflow.core.outcome import describe
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from graflow.backends.redis.client import RedisClient
     from graflow.backends.redis.leases import Heart
     from graflow.backends.redis.planstore import PlanStore
-    from graflow.backends.redis.snapshot import RunReader
     from graflow.backends.redis.waiting import Subscription, Waiting
     from graflow.core.outcome import Outcome
     from graflow.core.plan import Plan
@@ -157,25 +155,19 @@ class Crew:
     async def _look_after_runs(self) -> None:
         key = self._client.keys.run
         for run in {(each.entry.run_id, each.entry.generation) for each in self._hands}:
-            state = await self._client.commands.hget(key(run[0]), "st")  # type: ignore[misc]
-            if state != b"r":
+            if (await ask_all(self._client, [("HGET", key(run[0]), "st")]))[0] != b"r":
                 self._hands.stop(encode(run))
 
     def _hear_of_queue(self, payload: bytes | None) -> None:
         self._spawn(self._look_for_queues())
 
     async def _look_for_queues(self) -> None:
-        streams = await self._client.insist(self._streams)
+        streams = (await ask_all(self._client, [("SMEMBERS", self._client.keys.streams)]))[0]
         queues = sorted({parse_stream(name.decode())[0] for name in streams} | {"default"})
         if queues != self._queues:
             self._queues = queues
             for desk in list(self._desks.values()):
                 await desk.rearm()
-
-    async def _streams(self) -> set[bytes]:
-        found: Any = await self._client.commands.smembers(self._client.keys.streams)  # type: ignore[misc]
-        streams: set[bytes] = found
-        return streams
 
     # ---- attempts in ----
 
@@ -244,13 +236,13 @@ class Crew:
         entries: Entries = []
         for stream in streams:
             try:
-                reply = await self._client.insist(partial(self._pending, f"{prefix}q:{stream}"))
+                reply = await self._pending(f"{prefix}q:{stream}")
             except BaseException:
                 desk.unsure = True
                 raise
             for _, found in reply or ():
                 entries += [
-                    (stream, id.decode(), *next(iter(fields.items())))
+                    (stream, id.decode(), fields[0], fields[1])
                     for id, fields in found
                     if fields and Token(stream, id.decode()) not in self._hands
                 ]
@@ -258,11 +250,11 @@ class Crew:
 
     async def _pending(self, stream: str) -> Any:
         try:
-            return await self._client.commands.xreadgroup("g", self.consumer, {stream: "0"}, count=1000)
+            return (await ask_all(self._client, [("XREADGROUP", "GROUP", "g", self.consumer, "COUNT", 1000, "STREAMS", stream, "0")]))[0]
         except ResponseError as error:
-            if code_of(error) != "NOGROUP":  # nothing was ever read of it
-                raise
-            return None
+            if code_of(error) == "NOGROUP":  # and so nothing of it is ours
+                return None
+            raise
 
     async def _ask(self, script: Any, args: Sequence[Any], desk: Desk, free: Sequence[tuple[str, int]]) -> list[Delivery]:
         """Call a script that hands attempts out. The slots that it may fill are spoken for meanwhile."""
@@ -284,6 +276,8 @@ class Crew:
     async def _take(self, reply: Reply, desk: Desk) -> list[Delivery]:
         self._due = asyncio.get_running_loop().time() + reply.due / 1000 if reply.due >= 0 else float("inf")
         found: list[Delivery] = []
+        for told in reply.stops:  # the others hear of it a moment later
+            self._hands.stop(told)
         for brought in reply.deliveries:
             entry = decode_entry(brought.text)
             plan = self._plans.at_hand(entry.plan)
@@ -384,15 +378,14 @@ class Crew:
         await self._client.call(SETTLE, (self._client.shift, BUDGET, encode(outcomes), self.consumer, b"", b""))
 
     async def _write_values(self, values: Mapping[str, bytes], items: tuple[str, list[bytes]] | None) -> None:
-        async with self._client.commands.pipeline(transaction=False) as pipe:
-            for key, value in values.items():
-                pipe.set(key, value, ex=VALUES_LIVE)
-            if items is not None:
-                key, each = items
-                for begin in range(0, len(each), 512):
-                    pipe.hset(key, mapping={str(begin + place): item for place, item in enumerate(each[begin : begin + 512])})
-                pipe.expire(key, VALUES_LIVE)
-            await pipe.execute()
+        commands: list[tuple[Any, ...]] = [("SET", key, value, "EX", VALUES_LIVE) for key, value in values.items()]
+        if items is not None:
+            key, each = items
+            for begin in range(0, len(each), 512):
+                part = each[begin : begin + 512]
+                commands.append(("HSET", key, *(word for place, item in enumerate(part, begin) for word in (str(place), item))))
+            commands.append(("EXPIRE", key, VALUES_LIVE))
+        await ask_all(self._client, commands)
 
     # ---- what tasks tell ----
 
@@ -414,28 +407,6 @@ class Crew:
 
     async def _tell(self, told: Sequence[tuple[Any, ...]]) -> None:
         await self._client.call(TELL, (self._client.shift, BUDGET, encode(told)))
-
-    # ---- who is there ----
-
-    async def unserved(self, reader: RunReader) -> dict[str, str]:
-        """Steps in progress that no living worker can run, and why."""
-        workers = await self.workers()
-        told: dict[str, str] = {}
-        for name, queue, handler in reader.in_progress():
-            if not any(handler in each["handlers"] and (each["queues"] is None or queue in each["queues"]) for each in workers):
-                told[name] = f"no worker serves the queue {queue!r} with the handler {handler!r}"
-        return told
-
-    async def workers(self) -> list[dict[str, Any]]:
-        """What living workers say about themselves."""
-        keys, commands = self._client.keys, self._client.commands
-        seconds, micros = await commands.time()  # type: ignore[misc]
-        now = seconds * 1000 + micros // 1000 + self._client.shift
-        alive = await commands.zrangebyscore(keys.leases, now, "+inf")
-        if not alive:
-            return []
-        infos = await commands.hmget(keys.workers, alive)  # type: ignore[misc]
-        return [msgspec.msgpack.decode(info) for info in infos if info]
 
     # ---- jobs ----
 

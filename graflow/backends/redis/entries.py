@@ -62,15 +62,18 @@ class Reply(NamedTuple):
     odd: list[tuple[Token, bytes, bytes]]
     due: int
     """milliseconds until delayed work is due, -1 for never"""
+    stops: list[bytes]
+    """what all workers are told about attempts that no longer count"""
 
 
 def read_reply(reply: list[Any]) -> Reply:
     """The reply of a script by name."""
-    answers, deliveries, continuations, odd, due = reply
+    answers, deliveries, continuations, odd, due, stops = reply
     return Reply(
         answers,
         [Brought(Token(d[0].decode(), d[1].decode()), d[2], d[3], d[4], d[5]) for d in deliveries],
         [(Token(c[0].decode(), c[1].decode()), c[2]) for c in continuations],
         [(Token(o[0].decode(), o[1].decode()), o[2], o[3]) for o in odd],
         due,
+        stops,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graflow.backends.redis.image import RunImage
 from graflow.backends.redis.link import pack
 from graflow.backends.redis.outcomes import ELSEWHERE
+from graflow.backends.redis.scripts.runs import LOOK
 from graflow.backends.redis.snapshot import RunReader
 
 if TYPE_CHECKING:
@@ -17,18 +18,31 @@ if TYPE_CHECKING:
     from graflow.backends.redis.link import Word
     from graflow.backends.redis.planstore import PlanStore
 
+MANY: Final = 2000
+"""results above which a run is read by commands instead of by a script"""
+
 
 async def read_run(client: RedisClient, plans: PlanStore, run_id: str) -> RunReader | None:
     """A moment of a run with its results, None if there is no such run."""
-    keys = client.keys
-    commands = (("MULTI",), ("HGETALL", keys.run(run_id)), ("HGETALL", keys.results(run_id)), ("TIME",), ("EXEC",))
-    fields, results, time = (await ask_all(client, commands))[-1]
-    if not fields or b"v" not in _pairs(fields):
+    now, fields, results = await client.call(LOOK, (client.shift, MANY, run_id))
+    known = _pairs(fields)
+    if b"v" not in known:
         return None
-    values = await resolved(client, _pairs(results))
-    image = RunImage(_pairs(fields), values)
-    now = int(time[0]) * 1000 + int(time[1]) / 1000 + client.shift
+    if results is None:
+        known, values = await client.insist(lambda: _read_many(client, run_id))
+    else:
+        values = _pairs(results)
+    image = RunImage(known, await resolved(client, values))
     return RunReader(image, await plans.describe(image.plan), now)
+
+
+async def _read_many(client: RedisClient, run_id: str) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+    """The hashes of a large run, between which nothing has changed; the server does other things between the commands' replies."""
+    async with client.commands.pipeline(transaction=True) as pipe:
+        pipe.hgetall(client.keys.run(run_id))
+        pipe.hgetall(client.keys.results(run_id))
+        fields, results = await pipe.execute()
+    return fields, results
 
 
 async def ask_all(client: RedisClient, commands: Sequence[tuple[Word, ...]]) -> list[Any]:

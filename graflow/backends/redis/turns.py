@@ -31,7 +31,7 @@ class Turns:
     def wanted(self, free: Sequence[tuple[str, int]], queues: Sequence[str]) -> bytes:
         """The request for so many attempts of each handler; empty when there is room for none."""
         self._turn += 1
-        asked: list[tuple[int, msgspec.Raw, msgspec.Raw | bool]] = []
+        asked: list[tuple[int, msgspec.Raw, msgspec.Raw | bool, int]] = []
         for handler, room in free:
             if room <= 0 or not queues:
                 continue
@@ -39,9 +39,10 @@ class Turns:
             order = (*queues[place:], *queues[:place])
             taken = self._taken.get(handler, 0)
             shared: msgspec.Raw | bool = False
-            if SHARE - 1 - taken % SHARE < room:  # the next share falls among these
+            before = SHARE - 1 - taken % SHARE
+            if before < room:  # the next share falls among these
                 shared = self._list(handler, order, taken // SHARE % (len(PRIORITIES) - 1))
-            asked.append((room, self._list(handler, order, None), shared))
+            asked.append((room, self._list(handler, order, None), shared, before))
         return encode(asked) if asked else b""
 
     def took(self, handler: str, count: int = 1) -> None:

@@ -72,7 +72,7 @@ end
 
 function M.start(r, n, wait)
   r.v[OUT] = r.v[OUT] + 1
-  if has(r, n, EXTRA) or r.extras[n] then
+  if M.is_special(r, n) then
     local x = M.extra(r, n)
     r.starts[#r.starts + 1] = { n, x[VISIT], x[EXTRA_ATTEMPT], wait or 0, x[RETRIES] }
   else
@@ -141,7 +141,7 @@ end
 function M.begin_visit(r, n, iteration)
   M.mark(r, n, ACTIVE)
   local b = get(r, 's', n)
-  if b < VISITED and not iteration and not r.extras[n] then
+  if b < VISITED and not iteration and not r.extras[n] then -- its first, by an edge
     put(r, 's', n, b + VISITED)
   else
     local x = change(r, n)

@@ -115,8 +115,8 @@ local function deliver(stream, id, text, m, again, out)
   end
   if not M.is_running(r, n, cycle, attempt) then return drop_entry(stream, id) end
   local rec = M.rec(r, n)
-  local made, iterated = false, has(r, n, EXTRA) and M.extra(r, n)[ITERATED] == 1
-  if rec.single then made = call('HGET', r.key, 'D' .. n) or r.fields['D' .. n] or false elseif rec.item then made = pack({ rec[SCOPE], rec.item }) end
+  local made, iterated = false, M.is_special(r, n) and M.extra(r, n)[ITERATED] == 1
+  if rec.single then made = field(r, 'D' .. n) elseif rec.item then made = pack({ rec[SCOPE], rec.item }) end
   if not again then
     r.v[LIVE] = r.v[LIVE] + 1
     if rec[KIND] == 0 then tell(r, 'task_started', n, attempt) end
@@ -174,23 +174,29 @@ local function promote()
   return first[1] and math.max(0, tonumber(first[2]) - M.now()) or -1
 end
 
--- wanted: {free slots, streams, streams of which one attempt comes first or false} for each handler
-local function fetch(consumer, wanted, out)
+-- wanted: {free slots, streams, streams of the lower priorities or false, how many come before one of those} for each handler
+local function serve(wanted, take)
   local number = 0
   for _, handler in ipairs(wanted) do
     local left = handler[1]
-    for _, stream in ipairs(handler[3] or {}) do
-      local got = read(stream, consumer, 1, out)
-      left, number = left - got, number + got
-      if got > 0 then break end
+    local function from(streams, most)
+      for _, stream in ipairs(streams) do
+        if most <= 0 then break end
+        local got = take(stream, most)
+        left, most, number = left - got, most - got, number + got
+      end
     end
-    for _, stream in ipairs(handler[2]) do
-      if left <= 0 then break end
-      local got = read(stream, consumer, left, out)
-      left, number = left - got, number + got
+    if handler[3] then
+      from(handler[2], handler[4])
+      from(handler[3], math.min(1, left))
     end
+    from(handler[2], left)
   end
   if number > 0 then call('HINCRBY', P .. 'counts', 'fetched', number) end
+end
+
+local function fetch(consumer, wanted, out)
+  serve(wanted, function(stream, most) return read(stream, consumer, most, out) end)
 end
 
 local function delete_dropped(emptied)

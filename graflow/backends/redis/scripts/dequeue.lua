@@ -15,19 +15,7 @@ local function take_one(stream, most)
   end
   return #reply[1][2]
 end
-for _, handler in ipairs(unpacked(ARGV[4])) do
-  local left = handler[1]
-  for _, stream in ipairs(handler[3] or {}) do
-    local got = take_one(stream, 1)
-    left = left - got
-    if got > 0 then break end
-  end
-  for _, stream in ipairs(handler[2]) do
-    if left <= 0 then break end
-    left = left - take_one(stream, left)
-  end
-end
-if #found > 0 then call('HINCRBY', P .. 'counts', 'fetched', #found) end
+serve(unpacked(ARGV[4]), take_one)
 write_back()
 settle_streams(emptied)
 return found

@@ -222,7 +222,7 @@ function M.note_origin(r, n, came_from)
   end
   if came_from then
     change(r, n)[CAME_FROM] = came_from
-  elseif has(r, n, EXTRA) and M.extra(r, n)[CAME_FROM] and not M.rec(r, n).alive then
+  elseif M.is_special(r, n) and M.extra(r, n)[CAME_FROM] and not M.rec(r, n).alive then
     change(r, n)[CAME_FROM] = false
   end
 end

@@ -74,4 +74,4 @@ if wanted ~= '' then fetch(consumer, unpacked(wanted), out) end
 write_back()
 delete_dropped(emptied)
 settle_streams(emptied)
-return { answers, out.deliveries, out.continuations, out.odd, due }
+return { answers, out.deliveries, out.continuations, out.odd, due, told_to_stop }

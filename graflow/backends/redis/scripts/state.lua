@@ -146,6 +146,9 @@ local function change(r, n)
   return M.extra(r, n)
 end
 
+-- Whether there is more to be known of a node's visits than that there was one, or none.
+function M.is_special(r, n) return r.extras[n] ~= nil or has(r, n, EXTRA) end
+
 -- Most visits are a node's first, by an edge, and their first attempt: one bit says so.
 local function visit_number(r, n, which)
   local x = r.extras[n]

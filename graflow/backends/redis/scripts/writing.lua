@@ -85,14 +85,14 @@ local function send_starts(r)
   end
 end
 
--- Workers that hold attempts of this run hear which of them no longer count: some, or all.
+-- Workers that hold attempts of this run hear which of them no longer count: some, or all. The one that asks is told with its answer.
+local told_to_stop = {}
+
 local function send_stops(r)
-  if r.v[LIVE] <= 0 then return end
-  if r.ended then
-    call('PUBLISH', P .. 'stops', pack({ r.id, r.v[GENERATION] }))
-  elseif #r.stops > 0 then
-    call('PUBLISH', P .. 'stops', pack({ r.id, r.v[GENERATION], r.stops }))
-  end
+  if r.v[LIVE] <= 0 or not (r.ended or #r.stops > 0) then return end
+  local text = r.ended and pack({ r.id, r.v[GENERATION] }) or pack({ r.id, r.v[GENERATION], r.stops })
+  call('PUBLISH', P .. 'stops', text)
+  add(told_to_stop, text)
 end
 
 local function end_run(r)

@@ -1,0 +1,157 @@
+"""The scripts with one thing broken, many times over. Tests that do not notice one of these would not notice that mistake.
+
+A mutant is a piece of the Lua text replaced by another, so it says so when the text has changed and it is a mutant no more.
+``python -m tests.redis.script_mutants`` says after how many cases each is caught.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import redis
+
+from graflow.backends.redis.scripts import Script
+from graflow.backends.redis.scripts.runs import BEAT, CLAIM, CONTROL, REAP, SETTLE, SUBMIT
+from tests.redis.script_cases import forget_all, run_case
+from tests.redis.server import RedisServer
+
+SCRIPTS = (SUBMIT, SETTLE, CLAIM, CONTROL, REAP, BEAT)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is broken, the piece of text, and what stands there instead. ``first`` is the case to begin with: for what few cases show."""
+
+    name: str
+    text: str
+    instead: str
+    first: int = 0
+
+    def scripts(self) -> Mapping[str, Script]:
+        """The scripts that have the text, broken, by name."""
+        return _broken(self)
+
+
+@cache
+def _broken(mutant: Mutant) -> Mapping[str, Script]:
+    found = {
+        script.name: Script(script.name, text=script.text.replace(mutant.text, mutant.instead))
+        for script in SCRIPTS
+        if mutant.text in script.text
+    }
+    assert found, f"{mutant.name}: no script has the text any more: {mutant.text}"
+    return found
+
+
+MODEL_MUTANTS = (
+    Mutant("an attempt is not checked", "and M.cycle(r, n) == cycle and M.attempt(r, n) == attempt", ""),
+    Mutant("a goto does not wait for what its target waits for", "add(r.looks, target)\n", "M.visit(r, target, { goto_[2] })\n"),
+    Mutant("a large join forgets to count an edge back", "if after == 0 then j[1] = j[1] + 1", "if after == 0 then j[1] = j[1]", 48),
+    Mutant(
+        "a small join counts broken edges as fired",
+        "fired = fired + 1 elseif d == BREAK then broken = broken + 1 end",
+        "fired = fired + 1 end",
+    ),
+    Mutant("exits of a loop are not held", "local outs = rec[RELEASED] or rec[OUTS]", "local outs = rec[OUTS]"),
+    Mutant(
+        "a back edge fires at once",
+        "  M.want_on_success(r, n)\n  M.release(r, n)\nend",
+        """  M.want_on_success(r, n)
+  M.release(r, n)
+  for _, k in ipairs(M.rec(r, n)[AROUND] or {}) do
+    local loop = M.loop(r, k)
+    for i = 1, #loop.rec[OF_LOOP.BACK], 2 do
+      if loop.rec[OF_LOOP.BACK][i + 1] == n and want(r, loop.rec[OF_LOOP.BACK][i]) == FIRE then return M.turn(r, loop) end
+    end
+  end
+end""",
+    ),
+    Mutant("a loop goes round though somebody left it", "d.b == 0 and #(d.l or {}) == 0 and", "d.b == 0 and"),
+    Mutant("a loop with a failure goes round", "if d.b == 0 and #(d.l or {}) == 0", "if #(d.l or {}) == 0", 130),
+    Mutant(
+        "a reset undoes edges from outside",
+        "    each_out(M.rec(r, n), function(e, target)\n      set_want(r, e, 0)",
+        """    local ins = M.rec(r, n)[INS]
+    for i = 1, #ins, 4 do
+      for e = ins[i], ins[i + 1] do M.undo(r, e, n) end
+    end
+    each_out(M.rec(r, n), function(e, target)
+      set_want(r, e, 0)""",
+    ),
+    Mutant("a loop entered in its midst keeps its exits", "if not whole then", "if false then", 122),
+    Mutant(
+        "body nodes with edges from outside run in the first round only", "M.join(r, n) == 0 then add(r.looks, n) end", "false then end"
+    ),
+    Mutant("gotos outlive the visit that made them", "if not region[goto_[3]] then", "if true then"),
+    Mutant("a decided group does not cancel its members", "M.stop_members(r, sc)\n  local failures", "local failures"),
+    Mutant("an early group does not cancel its members", "M.stop_members(r, sc)\n  M.complete_group", "M.complete_group"),
+    Mutant("early success waits for all", "if sc.d.o > 0 then return M.close_early(r, sc) end", "if sc.d.o > 0 then return end"),
+    Mutant("a failed branch has a result", "if M.status(r, n) == DONE and not is_bad", "if M.status(r, n) == DONE or is_bad"),
+    Mutant("a place is not given back", "if before == ACTIVE and b >= PLACED then M.give_place_back(r, sc, n) end", ""),
+    Mutant(
+        "a suspended step keeps its place", "if has(r, n, PLACED) then M.give_place_back(r, M.scope(r, M.rec(r, n)[SCOPE]), n) end", "", 80
+    ),
+    Mutant("limits are ignored", "if (d.p or 0) >= limit then", "if false then"),
+    Mutant("a continuation is not outstanding", "r.v[CONTINUING], r.v[OUT] = 1, r.v[OUT] + 1", "r.v[CONTINUING] = 1"),
+    Mutant("what is put off is forgotten", "rest(r.edges), rest(r.looks)", "{}, rest(r.looks)"),
+    Mutant("retries are not reset by a visit", "x[VISIT] + 1, 1, 0", "x[VISIT] + 1, 1, x[RETRIES]"),
+    Mutant("a retry is no other attempt", "  x[EXTRA_ATTEMPT] = x[EXTRA_ATTEMPT] + 1\n  if counted", "  if counted"),
+    Mutant(
+        "a failure leaves the result of an earlier visit",
+        "M.drop_result(r, n)\n  local rec = M.rec(r, n)\n  M.note(r, rec",
+        "local rec = M.rec(r, n)\n  M.note(r, rec",
+    ),
+    Mutant("a success leaves the error of an earlier visit", "M.drop_error(r, n) -- of an earlier visit", ""),
+    Mutant("tasks of the last visit are not forgotten", "M.forget_dynamic(r, sc)\n  if sc.group", "if sc.group"),
+    Mutant("visits of one task overlap", "if alive and M.status(r, n) <= ACTIVE then", "if false then", 118),
+    Mutant(
+        "an iteration stores its result",
+        "    M.iterate(r, n, asked.iteration)",
+        "    M.record(r, n, value, items)\n    M.iterate(r, n, asked.iteration)",
+    ),
+    Mutant("a failure edge fires on success", "set_want(r, e, on == 1 and SKIP or FIRE) end)", "set_want(r, e, FIRE) end)"),
+    Mutant("a handled failure breaks the run", "M.mark(r, n, HANDLED)", "M.mark(r, n, FAILED)"),
+    Mutant(
+        "members of a skipped group stay as they were",
+        "M.pass_over_members(r, M.scope(r, n), status) end\n  M.want_all",
+        "end\n  M.want_all",
+    ),
+    Mutant("one step too many", "r.v[STEPS] >= r.v[STEP_LIMIT]", "r.v[STEPS] > r.v[STEP_LIMIT]"),
+    Mutant("start= skips nothing", "        M.rule_out(r, e, target)\n", ""),
+    Mutant("surplus members stay", "if at >= items then", "if false then", 108),
+    Mutant("who led to a node is not forgotten", "    change(r, n)[CAME_FROM] = false\n", ""),
+    Mutant("a second visit looks like the first", "flag(r, n, EXTRA, true)", "flag(r, n, EXTRA, has(r, n, EXTRA))"),
+    Mutant("pages of edges are not written back", "  r.dirty[kind][k] = true", "  r.dirty[kind][k] = kind == 's' or nil"),
+    Mutant("holes of a page are not filled", "for hole = #page + 1, i - 1 do page[hole] = 0 end", ""),
+    Mutant("a branch alike others is the first one", "a[4] + n - a[1]", "a[4]"),
+)
+
+
+def cases_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[int, str] | None:
+    """After how many cases, from its first on, a mutant is caught, and by what; None if it survives ``most`` of them."""
+    forget_all(server)
+    for number in range(mutant.first, mutant.first + most):
+        try:
+            run_case(server, number, mutant.scripts())
+        except Exception as error:
+            return number - mutant.first + 1, f"{type(error).__name__}: {error}"
+    return None
+
+
+def main() -> int:
+    """Tell how soon each is caught. Returns how many survive."""
+    survivors = 0
+    with RedisServer() as running, redis.Redis.from_url(running.url) as server:
+        for mutant in MODEL_MUTANTS:
+            caught = cases_until_caught(server, mutant, 600)
+            survivors += caught is None
+            told = "SURVIVED" if caught is None else f"caught after {caught[0]:4} cases: {caught[1][:110]}"
+            print(f"{mutant.name:62} {told}")
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main())
