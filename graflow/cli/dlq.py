@@ -24,6 +24,7 @@ from graflow.cli.run import quieter
 from graflow.worker.settings import LOCAL, url_of
 
 if TYPE_CHECKING:
+    from graflow.backends.redis.backend import RedisBackend
     from graflow.backends.redis.deadletters import DeadLetter, DeadLetters
 
 UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -66,7 +67,7 @@ def dlq(
     with boundary(debug=debug), kept_clean(wanted=as_json) as out:
         work = _work(action, ids or [], limit, offset, older_than, every)
         with quieter("graflow.redis"):
-            told, show = asyncio.run(_with_letters(url_of(redis, os.environ), namespace, work))
+            told, show = asyncio.run(_with_letters(_backend(url_of(redis, os.environ), namespace), work))
         if as_json:
             out.write(json_text(told, out))
         else:
@@ -107,14 +108,17 @@ def _seconds(text: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
-async def _with_letters(url: str, namespace: str, work: Work) -> Answer:
+def _backend(url: str, namespace: str) -> RedisBackend:
     backend = open_backend(url, namespace=namespace)
-    letters: DeadLetters | None = getattr(backend, "dead_letters", None)
-    if letters is None:
+    if backend.local:
         raise CommandError(f"{url} has no dead letters; give the URL of a server, such as {LOCAL}")
+    return cast("RedisBackend", backend)
+
+
+async def _with_letters(backend: RedisBackend, work: Work) -> Answer:
     await backend.open()
     try:
-        return await work(letters)
+        return await work(backend.dead_letters)
     finally:
         await backend.close()
 

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from graflow.backends import open_backend
+from graflow.backends.base import Backend
 from graflow.cli import leaving
 from graflow.cli.children import STOPS, signals_kept, tidy
 from graflow.cli.failures import INTERRUPTED, SUSPENDED, TERMINATED, CommandError, boundary, one_line
@@ -166,12 +167,15 @@ def perform(graph: Runnable, settings: RunSettings, *, quiet: bool, events: list
     run_id = settings.run_id if settings.run_id is not None else uuid4().hex
     finished: list[Finished] = []
 
+    remote = settings.remote
+    backend = None if remote is None else open_backend(remote.url, namespace=remote.namespace, retention=remote.retention)
+
     async def perform(local: LocalWorkers | None) -> None:
         # Not returned: asyncio.run() makes a repr of what the main task returns (signal.getsignal does), which of a large result takes seconds.
-        finished.append(await _perform(graph, settings, run_id, tracking, local, quiet=quiet, events=events))
+        finished.append(await _perform(graph, settings, run_id, tracking, backend, local, quiet=quiet, events=events))
 
     try:
-        with tidy(), quieter(*_noise(settings.remote)), _workers(settings.remote) as local, signals_kept():
+        with tidy(), quieter(*_noise(remote)), _workers(remote) as local, signals_kept():
             asyncio.run(perform(local))
         return finished[0]
     except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
@@ -194,10 +198,10 @@ def _workers(remote: Remote | None) -> Generator[LocalWorkers | None]:
 
 
 async def _perform(
-    graph: Runnable, settings: RunSettings, run_id: str, tracking: Tracking, local: LocalWorkers | None,
+    graph: Runnable, settings: RunSettings, run_id: str, tracking: Tracking, backend: Backend | None, local: LocalWorkers | None,
     *, quiet: bool, events: list[RunEvent] | None,
 ) -> Finished:  # fmt: skip
-    engine = _engine(settings)
+    engine = _engine(settings.concurrency, backend)
     _heed_signals()
     try:
         async with engine:
@@ -223,10 +227,9 @@ async def _perform(
                 leaving.be_abrupt()
 
 
-def _engine(settings: RunSettings) -> WorkflowEngine:
-    remote, count = settings.remote, settings.concurrency
-    if remote is not None:
-        return WorkflowEngine(open_backend(remote.url, namespace=remote.namespace, retention=remote.retention))
+def _engine(count: int | None, backend: Backend | None) -> WorkflowEngine:
+    if backend is not None:
+        return WorkflowEngine(backend)
     return WorkflowEngine(handlers=None if count is None else {"thread": ThreadHandler(count)}, concurrency=count or 100)
 
 

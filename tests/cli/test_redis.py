@@ -140,7 +140,10 @@ def test_a_signal_cancels_the_run_and_ends_the_workers(write: Write, project: Pa
     assert ran.err.splitlines()[-1] == f"graflow: interrupted; run 'by-{number.name}' was cancelled"
     assert not mentions(str(server.port))[1:]
     again = finish(begin(project, "run", "flow.py:endless", "--redis", server.url, "--run-id", f"by-{number.name}"))
-    assert (again.code, again.err.splitlines()[-1]) == (1, f"graflow: run 'by-{number.name}' of 'endless' was cancelled from outside: interrupted")
+    assert (again.code, again.err.splitlines()[-1]) == (
+        1,
+        f"graflow: run 'by-{number.name}' of 'endless' was cancelled from outside: interrupted",
+    )
 
 
 def test_a_module_that_only_breaks_on_workers_is_one_line(write: Write, project: Path, server: RedisServer) -> None:

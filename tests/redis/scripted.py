@@ -15,7 +15,7 @@ from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
 from graflow.backends.redis.entries import CONTINUATION, Brought, Reply, Token, decode_entry, read_reply
 from graflow.backends.redis.events import read_events
 from graflow.backends.redis.failures import read_error
-from graflow.backends.redis.image import SUSPENDED, RunImage
+from graflow.backends.redis.image import RunImage
 from graflow.backends.redis.outcomes import continued, judged, settled
 from graflow.backends.redis.plans import plan_records
 from graflow.backends.redis.scripts import Script
@@ -89,6 +89,7 @@ class Calls:
         max_steps: int | None = None,
         token: str = "token",
         timeout: int = 0,
+        if_exists: str = "attach",
     ) -> list[Any]:
         """Begin a run of a plan that is there."""
         begin = -1 if start is None else start
@@ -233,16 +234,7 @@ class ScriptedRun:
 
     def name_of(self, node: int, image: RunImage | None = None) -> str:
         """The id of a node."""
-        image = image or self.image()
-        if node < len(self.plan.ids):
-            return self.plan.ids[node]
-        placed = image.range_of(node)
-        if placed is None:
-            return image.made[node].id
-        group = self.plan.groups[placed[0]]
-        assert group is not None
-        assert group.mapping is not None
-        return f"{group.mapping.task.id}[{placed[1]}]"
+        return name_in(self.plan, image or self.image(), node)
 
     def errors(self, image: RunImage) -> dict[int, Failure | GroupFailure]:
         """The errors of nodes, in the order in which they happened."""
@@ -262,6 +254,19 @@ class ScriptedRun:
         return found
 
 
+def name_in(plan: Plan, image: RunImage, node: int) -> str:
+    """The id of a node of a run."""
+    if node < len(plan.ids):
+        return plan.ids[node]
+    placed = image.range_of(node)
+    if placed is None:
+        return image.made[node].id
+    group = plan.groups[placed[0]]
+    assert group is not None
+    assert group.mapping is not None
+    return f"{group.mapping.task.id}[{placed[1]}]"
+
+
 def is_running(image: RunImage, attempt: Attempt) -> bool:
     """Whether the outcome of an attempt would be taken."""
     node, cycle, number = attempt
@@ -269,8 +274,3 @@ def is_running(image: RunImage, attempt: Attempt) -> bool:
         return False
     byte, visit = image.bytes[node], image.visit(node)
     return byte % 8 == ACTIVE and not byte & PLACELESS_OR_SUSPENDED and (visit.cycle, visit.attempt) == (cycle, number)
-
-
-def is_suspended(image: RunImage, node: int) -> bool:
-    """Whether a node waits for somebody's answer."""
-    return bool(image.bytes[node] & SUSPENDED)

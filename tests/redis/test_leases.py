@@ -112,7 +112,7 @@ async def test_a_lease_that_was_lost_and_not_taken_again_leaves_nothing_behind(m
 
 @pytest.mark.parametrize("strike", ["black_hole", "refuse"])
 async def test_a_worker_that_is_cut_off_stops_before_its_lease_ends_and_goes_on_later(
-    make: Make, redis_server: RedisServer, strike: str
+    make: Make, redis_server: RedisServer, redis_client: RedisClient, strike: str
 ) -> None:
     async with FaultProxy(redis_server.port) as proxy:
         client = RedisClient(proxy.url + "?socket_timeout=0.3&socket_connect_timeout=0.3")
@@ -120,7 +120,7 @@ async def test_a_worker_that_is_cut_off_stops_before_its_lease_ends_and_goes_on_
         lost = asyncio.Event()
         heart = make(client, lost.set)
         await heart.start("w1", INFO)
-        await renewed(client, "w1")
+        await renewed(redis_client, "w1")
         if strike == "black_hole":
             proxy.black_hole()
         else:
@@ -135,7 +135,7 @@ async def test_a_worker_that_is_cut_off_stops_before_its_lease_ends_and_goes_on_
         else:
             await proxy.accept()
         await asyncio.wait_for(starting, SOON)
-        await renewed(client, "w2")
+        await renewed(redis_client, "w2")
         await heart.stop()
         await client.close()
 
@@ -220,8 +220,8 @@ async def test_it_reaches_the_server_through_a_socket_file(redis_server: RedisSe
 
 
 async def test_its_connection_is_encrypted_where_the_workers_is(
-    encrypted: RedisServer,  # noqa: F811 - the fixture
-    certificates: Path,  # noqa: F811
+    encrypted: RedisServer,
+    certificates: Path,
 ) -> None:
     port = encrypted.settings["tls-port"]
     await keeps_a_lease(f"rediss://localhost:{port}?ssl_ca_certs={certificates / 'ca.crt'}")

@@ -40,16 +40,14 @@ class RedisBarriers:
 
     async def wait_barrier(self, group_id: str, timeout: float | None = None) -> bool:
         """Until the barrier is open; False when ``timeout`` seconds pass first, or it is removed."""
-        until = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        found = await barriers.look(self._client, group_id)
-        if found is None:
-            raise _unknown(group_id)
-        birth, is_open = found
-        if is_open or (timeout is not None and timeout <= 0):
-            return is_open
+        waits = timeout is None or timeout > 0
         try:
-            async with asyncio.timeout_at(until):
-                return await self._until_open(group_id, birth)
+            async with asyncio.timeout(timeout if waits else None):  # with no time to wait there is still time to look
+                found = await barriers.look(self._client, group_id)
+                if found is None:
+                    raise _unknown(group_id)
+                birth, is_open = found
+                return is_open or (waits and await self._until_open(group_id, birth))
         except TimeoutError:
             return False
 

@@ -214,18 +214,26 @@ class RedisChannel(Channel):
             GraflowError: there is none, and the run has ended.
         """
         name = key_bytes(key)
-        until = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        value = await self._there(key, name)
-        if value is UNSET and (timeout is None or timeout > 0):
-            try:
-                async with asyncio.timeout_at(until), _KeyLook(self._client, self._waiting, self._run_id, name) as look:
-                    while (value := await self._there(key, name)) is UNSET:
-                        await look.sleep()
-            except TimeoutError:
-                value = UNSET
+        loop = asyncio.get_running_loop()
+        # With no time to wait there is still time to look.
+        until = loop.time() + timeout if timeout is not None and timeout > 0 else None
+        value = UNSET
+        try:
+            async with asyncio.timeout_at(until):
+                value = await self._there(key, name)
+                if value is UNSET and (timeout is None or until is not None):
+                    value = await self._until_there(key, name)
+        except TimeoutError:
+            pass
         if value is UNSET:
             raise TimeoutError(f"there was no value under {key!r} within {timeout} s")
         return value
+
+    async def _until_there(self, key: str, name: bytes) -> Any:
+        async with _KeyLook(self._client, self._waiting, self._run_id, name) as look:
+            while (value := await self._there(key, name)) is UNSET:
+                await look.sleep()
+            return value
 
     async def _there(self, key: str, name: bytes) -> Any:
         state, value = await self._look(name)

@@ -9,7 +9,6 @@ from uuid import uuid4
 from graflow.backends.redis.barriers import RedisBarriers
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.channel import RedisChannel, write_inputs
-from graflow.backends.redis.crew import Crew
 from graflow.backends.redis.deliveries import RedisDelivery
 from graflow.backends.redis.follow import follow
 from graflow.backends.redis.reading import read_run
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from graflow.backends.base import Delivery, RunOptions, Slots, Snapshot
     from graflow.backends.redis.client import RedisClient
+    from graflow.backends.redis.crew import Crew
     from graflow.backends.redis.planstore import PlanStore
     from graflow.backends.redis.waiting import Waiting
     from graflow.core.calls import StepView

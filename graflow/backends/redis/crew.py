@@ -6,34 +6,29 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-import msgspec
 from redis.exceptions import ResponseError
 
+from graflow.backends.redis import chores
 from graflow.backends.redis.blobs import as_text, encode
+from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
 from graflow.backends.redis.desk import TICK, Desk, Entries
-from graflow.backends.redis.entries import CONTINUATION, Brought, Entry, Reply, Token, decode_entry, read_reply
-from graflow.backends.redis.events import NUMBERS
-from graflow.backends.redis.failures import encode_failure
+from graflow.backends.redis.entries import Brought, Entry, Reply, Token, decode_entry, read_reply
 from graflow.backends.redis.faults import code_of
 from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.keys import parse_stream
-from graflow.backends.redis.outcomes import continued, handed_back, judged, settled, unknown_here
+from graflow.backends.redis.outcomes import handed_back, settled
 from graflow.backends.redis.planstore import PlanGoneError
-from graflow.backends.redis.reading import ask_all, read_run
-from graflow.backends.redis.scripts.runs import BUDGET, BURY, CLAIM, SETTLE, TELL
-from graflow.backends.redis.verdicts import judge
-from graflow.core.outcome import describe
-from graflow.errors import FunctionNotFoundError, GraflowError, SerializationError
-from graflow.wire import codec
+from graflow.backends.redis.scripts.runs import BUDGET, CLAIM, SETTLE
+from graflow.backends.redis.telling import Teller
+from graflow.errors import BackendUnavailableError, FunctionNotFoundError, SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from graflow.backends.base import Delivery, Slots
     from graflow.backends.redis.client import RedisClient
@@ -82,7 +77,7 @@ class Crew:
         self._subscriptions: list[Subscription] = []
         self._joining = asyncio.Lock()
         self._jobs: set[asyncio.Task[None]] = set()
-        self._told: list[tuple[Any, ...]] = []
+        self._teller = Teller(client, self._spawn)
         self._due = float("inf")
         self._repeats = 0
         self._closed = False
@@ -138,6 +133,8 @@ class Crew:
             await asyncio.wait(self._jobs)
         for desk in list(self._desks.values()):
             await desk.close()
+            if self.consumer:
+                await self._return_pending(desk)
         if self.heart is not None:  # under a name or, since a lease has lapsed, under none
             await self.heart.stop()
         for subscription in self._subscriptions:
@@ -213,13 +210,25 @@ class Crew:
 
     async def _put_back(self, desk: Desk, reading: asyncio.Future[Entries], consumer: str) -> None:
         await desk.unblock()
-        entries = [entry for entry in await reading if entry[0] != TICK]
+        await self._send_back([entry for entry in await reading if entry[0] != TICK], consumer)
+
+    async def _send_back(self, entries: Entries, consumer: str) -> None:
         back: list[tuple[Any, ...]] = []
-        for stream, id, _, text in entries:
-            entry = decode_entry(text)
-            back.append((stream, id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt, "b", as_text(text), False, False, False))
+        for stream, id, field, text in entries:
+            if field == b"m":
+                entry = decode_entry(text)
+                who = (stream, id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
+                back.append((*who, "b", as_text(text), False, False, False))
         if back:
-            await self._client.call(SETTLE, (self._client.shift, BUDGET, encode(back), consumer, b"", b""))
+            await chores.send(self._client, consumer, back)
+
+    async def _return_pending(self, desk: Desk) -> None:
+        """Attempts that a call cut short has handed to this name are put back in line, lest they count as lost with their worker."""
+        try:
+            entries = await self._unknown_pending(desk.every_stream())
+            await self._send_back(entries, self.consumer)
+        except BackendUnavailableError as error:
+            _log.warning("worker %s cannot put back what it had been handed: %s", self.name, error, extra={"worker_id": self.name})
 
     async def _claim(self, desk: Desk, entries: Entries, *, again: bool = False) -> list[Delivery]:
         free = desk.free()
@@ -231,22 +240,24 @@ class Crew:
     async def _recover(self, desk: Desk) -> list[Delivery]:
         """A reply was lost, and with it perhaps attempts: what is pending under our name and not in our hands is taken again."""
         desk.unsure = False
-        prefix = self._client.keys.prefix
-        streams = desk.streams()
+        try:
+            entries = await self._unknown_pending(desk.every_stream())
+        except BaseException:
+            desk.unsure = True
+            raise
+        return await self._claim(desk, entries, again=True) if entries else []
+
+    async def _unknown_pending(self, streams: Sequence[str]) -> Entries:
         entries: Entries = []
         for stream in streams:
-            try:
-                reply = await self._pending(f"{prefix}q:{stream}")
-            except BaseException:
-                desk.unsure = True
-                raise
+            reply = await self._pending(f"{self._client.keys.prefix}q:{stream}")
             for _, found in reply or ():
                 entries += [
                     (stream, id.decode(), fields[0], fields[1])
                     for id, fields in found
                     if fields and Token(stream, id.decode()) not in self._hands
                 ]
-        return await self._claim(desk, entries, again=True) if entries else []
+        return entries
 
     async def _pending(self, stream: str) -> Any:
         try:
@@ -263,15 +274,15 @@ class Crew:
             reserved[handler] = reserved.get(handler, 0) + max(0, room)
         try:
             reply = read_reply(await self._client.call(script, args))
+            if self._client.repeats != before:
+                desk.unsure = True
+            return await self._take(reply, desk)
         except BaseException:
             desk.unsure = True
             raise
         finally:
             for handler, room in free:
                 reserved[handler] -= max(0, room)
-        if self._client.repeats != before:
-            desk.unsure = True
-        return await self._take(reply, desk)
 
     async def _take(self, reply: Reply, desk: Desk) -> list[Delivery]:
         self._due = asyncio.get_running_loop().time() + reply.due / 1000 if reply.due >= 0 else float("inf")
@@ -287,9 +298,9 @@ class Crew:
                 desk.turns.took(delivery.spec.handler)
                 found.append(delivery)
         if reply.continuations:
-            self._spawn(self._continue(reply.continuations))
+            self._spawn(chores.go_on(self._client, self.consumer, reply.continuations))
         for token, field, text in reply.odd:
-            await self._bury(token, field, text)
+            await chores.bury(self._client, token, field, text)
         return found
 
     async def _deliver(self, brought: Brought, entry: Entry, plan: Plan | None) -> RedisDelivery | None:
@@ -297,47 +308,14 @@ class Crew:
             if plan is None:
                 plan = await self._plans.load(entry.plan)
             if entry.node < len(plan.ids) and plan.groups[entry.node] is not None:
-                self._spawn(self._judge(brought.token, entry, plan))
+                self._spawn(chores.ask_policy(self._client, self.consumer, self._plans, brought.token, entry, plan))
                 return None
             delivery = make_delivery(brought, entry, plan, self._local)
         except (FunctionNotFoundError, SerializationError, PlanGoneError) as error:
-            await self._give_up(brought, entry, error)
+            await chores.give_up(self._client, self.consumer, brought, entry, error, self._grace)
             return None
         self._hands.take(delivery)
         return delivery
-
-    async def _give_up(self, brought: Brought, entry: Entry, error: GraflowError) -> None:
-        """Another worker may be able to run it; after a grace it fails, and is among the dead letters."""
-        _log.warning("run %s, node %d cannot be run here: %s", entry.run_id, entry.node, error, extra={"run_id": entry.run_id})
-        failure = describe(error, f"#{entry.node}", entry.attempt)
-        fields = unknown_here(brought, entry, as_text(encode_failure(failure)), round(self._grace * 1000))
-        await self._send([fields])
-
-    async def _judge(self, token: Token, entry: Entry, plan: Plan) -> None:
-        """A policy of the user's own is asked for its verdict."""
-        reader = await read_run(self._client, self._plans, entry.run_id)
-        if reader is not None:
-            verdict = judge(plan, entry.node, reader.image, reader.name_of, entry.attempt)
-            await self._send([judged(token, entry, verdict)])
-
-    async def _continue(self, continuations: Sequence[tuple[Token, bytes]]) -> None:
-        """Go on with what a call was not allowed to do any more."""
-        outcomes = []
-        for token, text in continuations:
-            entry = decode_entry(text)
-            outcomes.append(continued(token.stream, token.id, entry.run_id, entry.generation, CONTINUATION))
-        await self._send(outcomes)
-
-    async def _bury(self, token: Token, field: bytes, text: bytes) -> None:
-        reason = "undecodable"
-        try:
-            version = msgspec.msgpack.decode(text, type=list[msgspec.Raw])[0]
-            if field == b"m" and int(msgspec.msgpack.decode(version)) > 1:
-                reason = "newer_protocol"
-        except (ValueError, IndexError, TypeError):
-            pass
-        _log.error("a message on %s cannot be read and goes to the dead letters: %s", token.stream, reason)
-        await self._client.call(BURY, (self._client.shift, BUDGET, token.stream, token.id, reason))
 
     # ---- outcomes out ----
 
@@ -350,15 +328,14 @@ class Crew:
             if isinstance(delivery, RedisDelivery) and self._hands.let_go(delivery):
                 ready = settled(delivery, outcome, prefix, self._local)
                 if ready.values or ready.items:
-                    await self._write_values(ready.values, ready.items)
+                    await chores.write_values(self._client, ready.values, ready.items)
                 fields.append(ready.fields)
         if not self.consumer:
             desk.freed.set()
             return []
         free = desk.free()
-        told, self._told = self._told, []
         wanted = desk.turns.wanted(free, desk.queues())
-        args = (self._client.shift, BUDGET, encode(fields), self.consumer, wanted, encode(told) if told else b"")
+        args = (self._client.shift, BUDGET, encode(fields), self.consumer, wanted, self._teller.take())
         found = await self._ask(SETTLE, args, desk, free)
         desk.freed.set()
         if not found:
@@ -369,44 +346,14 @@ class Crew:
         """Hand attempts back unrun."""
         back = [handed_back(each) for each in deliveries if isinstance(each, RedisDelivery) and self._hands.let_go(each)]
         if back:
-            await self._send(back)
+            await chores.send(self._client, self.consumer, back)
         for desk in list(self._desks.values()):
             desk.freed.set()
 
-    async def _send(self, outcomes: Sequence[tuple[Any, ...]]) -> None:
-        """Outcomes of which nobody waits for what follows."""
-        await self._client.call(SETTLE, (self._client.shift, BUDGET, encode(outcomes), self.consumer, b"", b""))
-
-    async def _write_values(self, values: Mapping[str, bytes], items: tuple[str, list[bytes]] | None) -> None:
-        commands: list[tuple[Any, ...]] = [("SET", key, value, "EX", VALUES_LIVE) for key, value in values.items()]
-        if items is not None:
-            key, each = items
-            for begin in range(0, len(each), 512):
-                part = each[begin : begin + 512]
-                commands.append(("HSET", key, *(word for place, item in enumerate(part, begin) for word in (str(place), item))))
-            commands.append(("EXPIRE", key, VALUES_LIVE))
-        await ask_all(self._client, commands)
-
-    # ---- what tasks tell ----
-
     def publish(self, delivery: Delivery, type: str, data: Mapping[str, Any]) -> None:
         """Tell the run's observers something, with the next outcome or in a moment."""
-        if not isinstance(delivery, RedisDelivery) or delivery.stopped or delivery.token not in self._hands:
-            return
-        entry = delivery.entry
-        blob = as_text(codec.encode(dict(data), name="data"))
-        told = (entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt, NUMBERS[type], blob)
-        if not self._told:
-            asyncio.get_running_loop().call_soon(self._tell_soon)
-        self._told.append(told)
-
-    def _tell_soon(self) -> None:
-        if self._told and not self._closed:
-            told, self._told = self._told, []
-            self._spawn(self._tell(told))
-
-    async def _tell(self, told: Sequence[tuple[Any, ...]]) -> None:
-        await self._client.call(TELL, (self._client.shift, BUDGET, encode(told)))
+        if isinstance(delivery, RedisDelivery) and not delivery.stopped and delivery.token in self._hands:
+            self._teller.tell(delivery.entry, type, data)
 
     # ---- jobs ----
 

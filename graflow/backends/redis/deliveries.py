@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from graflow.backends.base import Delivery
-from graflow.backends.redis.entries import Brought, Entry, Token
 from graflow.backends.redis.image import Made, read_made
 from graflow.core.calls import Recipe, plan_call, recipe_of
 from graflow.wire.messages import TaskSpec
@@ -16,6 +15,7 @@ from graflow.wire.tasks import decode_task
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from graflow.backends.redis.entries import Brought, Entry, Token
     from graflow.core.plan import Plan
     from graflow.wire.local import LocalCode
 
@@ -44,7 +44,7 @@ class RedisDelivery(Delivery, kw_only=True):
     text: bytes
     plan: Plan
     stem: int
-    makers: list[tuple[int, str]] = []
+    makers: tuple[tuple[int, str], ...] = ()
     item: int | None = None
     iteration: bytes | None = None
     inputs: list[Any] | None = None
@@ -58,7 +58,7 @@ def make_delivery(brought: Brought, entry: Entry, plan: Plan, local: LocalCode |
         SerializationError: its task is not to be read.
     """
     node, stem, item = entry.node, entry.node, None
-    makers: list[tuple[int, str]] = []
+    makers: tuple[tuple[int, str], ...] = ()
     if node < len(plan.ids):
         recipe = _planned(plan, node)
         name = plan.ids[node]
@@ -68,7 +68,7 @@ def make_delivery(brought: Brought, entry: Entry, plan: Plan, local: LocalCode |
         name = f"{recipe.task.id}[{item}]"
     else:
         made = read_made(brought.made or b"")
-        makers, name = [(number, name) for number, name in made.chain], made.id
+        makers, name = tuple((number, name) for number, name in made.chain), made.id
         stem = planned_by(plan, made)
         recipe = _made(plan, stem, made, brought.made or b"", local)
     spec = TaskSpec(

@@ -84,6 +84,10 @@ class Desk:
             for rank in PRIORITIES
         ]
 
+    def every_stream(self) -> list[str]:
+        """The streams of all handlers, whether there is room or not."""
+        return [stream_name(queue, handler, rank) for handler in self.slots.handlers for queue in self.queues() for rank in PRIORITIES]
+
     # ---- waiting ----
 
     def begin_reading(self, consumer: str, seconds: float) -> asyncio.Task[Entries]:

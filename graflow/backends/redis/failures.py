@@ -7,6 +7,7 @@ has the class. No code of the class runs when it is made again.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -73,7 +74,9 @@ def _made_again(reference: str | None, args: Any, state: Any) -> BaseException |
         return None
     base = next(kind for kind in found.__mro__ if kind.__module__ == "builtins")
     try:
-        error: BaseException = base.__new__(found, *args)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        error: BaseException = base.__new__(found, *args)
+        with suppress(TypeError):  # where the class has arguments of its own
+            base.__init__(error, *args)  # SyntaxError and others keep in places of their own what they are given
         error.args = tuple(args)
         error.__dict__.update(state)
     except (TypeError, AttributeError):
@@ -118,15 +121,16 @@ def _found_by_a_script(code: str, details: list[Any], node: int, names: Names) -
     elif code == "too_few":
         error = expansion.too_few(task_id, details[0], details[1])
     elif code == "no_such_critical":
-        named = sorted(names.plan.groups[node].policy.ids)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
-        error = expansion.no_such_critical(task_id, [named[place] for place in details[0]])
+        named: list[str] = sorted(names.plan.groups[node].policy.ids)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+        error = expansion.no_such_critical(task_id, [named[int(place)] for place in details[0]])
     else:
         mapping = names.plan.groups[node].mapping  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
         source, parameter = names.name_of(details[0]), mapping.parameter if mapping is not None else ""
-        if code == "no_items":
-            error = expansion.no_items(task_id, source, parameter)
-        else:
-            error = expansion.not_a_list(task_id, source, parameter, details[1])
+        error = (
+            expansion.no_items(task_id, source, parameter)
+            if code == "no_items"
+            else expansion.not_a_list(task_id, source, parameter, details[1])
+        )
     return describe(error, task_id, attempt)
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.events import Told, read_events
 from graflow.backends.redis.failures import read_error
 from graflow.backends.redis.image import read_made
-from graflow.backends.redis.reading import ask_all
 from graflow.backends.redis.watch import lost, unknown
 from graflow.errors import ConfigurationError
 from graflow.wire import codec
@@ -125,12 +125,11 @@ class Names:
         """Have the name of a node, made at run time or not."""
         if node < len(self.plan.ids) or node in self._made:
             return
-        made, ranges = (
-            await ask_all(self._client, [("HMGET", self._client.keys.run(self._run_id), f"D{node}", "R")])
-        )[0]
+        made, ranges = (await ask_all(self._client, [("HMGET", self._client.keys.run(self._run_id), f"D{node}", "R")]))[0]
         if made is not None:
             self._made[node] = read_made(made).id
-        for low, high, group, place in _any(ranges) if ranges is not None else ():
+        members: list[list[int]] = _any(ranges) if ranges is not None else []
+        for low, high, group, place in members:
             known = self.plan.groups[group]
             if low <= node <= high and known is not None and known.mapping is not None:
                 for member in range(low, high + 1):

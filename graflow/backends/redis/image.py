@@ -86,10 +86,8 @@ class RunImage:
             self.end = (status, cause, None if node is False else node, reason)
 
     def _pages(self, kind: bytes) -> bytes:
-        pages: list[bytes] = []
-        for number in range((self.count + PAGE - 1) // PAGE):
-            pages.append(self.fields.get(b"%b%d" % (kind, number), b"").ljust(PAGE, b"\0"))
-        return b"".join(pages)[: self.count]
+        pages = range((self.count + PAGE - 1) // PAGE)
+        return b"".join(self.fields.get(b"%b%d" % (kind, page), b"").ljust(PAGE, b"\0") for page in pages)[: self.count]
 
     def _read_nodes(self) -> None:
         errors: list[tuple[int, int, list[msgspec.Raw]]] = []

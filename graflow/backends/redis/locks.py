@@ -82,13 +82,13 @@ class _Lock:
         return token
 
     async def _wait_for_it(self, token: str, wait: float | None) -> bool:
-        until = None if wait is None else asyncio.get_running_loop().time() + wait
-        answer = await self._take(token)
-        if answer.held or (wait is not None and wait <= 0):
-            return answer.held
+        if wait is not None and wait <= 0:
+            return (await self._take(token)).held
         try:
-            async with asyncio.timeout_at(until):
-                await self._stand_in_line(token, answer.ticket)
+            async with asyncio.timeout(wait):
+                answer = await self._take(token)
+                if not answer.held:
+                    await self._stand_in_line(token, answer.ticket)
         except TimeoutError:
             await self._leave(token)
             return False

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.plans import plan_records
 from graflow.errors import GraflowError
 from graflow.wire.local import this_process
@@ -76,10 +77,9 @@ class PlanStore:
         records = plan_records(plan, local_code=self._local)
         head = records.pop("head")
         fields = iter(records.items())
-        while part := dict(islice(fields, SLICE)):
-            await self._client.commands.hset(key, mapping=part)  # type: ignore[misc,arg-type]
-        await self._client.commands.expire(key, UNFINISHED)
-        await self._client.commands.hset(key, "head", head)  # type: ignore[misc,arg-type]
+        while part := list(islice(fields, SLICE)):
+            await ask_all(self._client, [("HSET", key, *(word for field in part for word in field))])
+        await ask_all(self._client, [("EXPIRE", key, UNFINISHED), ("HSET", key, "head", head)])
 
     def at_hand(self, key: str) -> Plan | None:
         """A plan to be run, if it has been fetched before."""
@@ -106,7 +106,7 @@ class PlanStore:
         return self._submitted.get(key) or await self.load(key)
 
     async def _fetch(self, key: str) -> Plan:
-        data = await self._client.commands.hget(self._client.keys.plan(key), "blob")  # type: ignore[misc]
+        (data,) = await ask_all(self._client, [("HGET", self._client.keys.plan(key), "blob")])
         if data is None:
             raise PlanGoneError(f"the plan {key} is not on the server at {self._client.where} any more")
         plan = decode_plan(data, local_code=this_process)

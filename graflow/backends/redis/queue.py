@@ -7,6 +7,7 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from graflow.backends.base import QueueMetrics
+from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.entries import decode_entry
 from graflow.backends.redis.keys import parse_stream, stream_name
 from graflow.backends.redis.scripts.runs import BUDGET, DEQUEUE, ENQUEUE
@@ -84,17 +85,17 @@ class RedisTaskQueue:
 
     async def metrics(self) -> QueueMetrics:
         """Depth, age and counts."""
-        keys, commands = self._client.keys, self._client.commands
-        streams = [name.decode() for name in await commands.smembers(keys.streams)]  # type: ignore[misc]
-        seconds, micros = await commands.time()  # type: ignore[misc]
-        now = seconds * 1000 + micros / 1000 + self._client.shift
-        due = await commands.zcount(keys.delayed, "-inf", now)
-        waiting = await commands.zcard(keys.delayed)
-        counts = await commands.hgetall(keys.counts)  # type: ignore[misc]
+        keys = self._client.keys
+        names, (seconds, micros), waiting, flat = await ask_all(
+            self._client, [("SMEMBERS", keys.streams), ("TIME",), ("ZCARD", keys.delayed), ("HGETALL", keys.counts)]
+        )
+        now = int(seconds) * 1000 + int(micros) / 1000 + self._client.shift
+        (due,) = await ask_all(self._client, [("ZCOUNT", keys.delayed, "-inf", now)])
+        counts: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
         depth = in_flight = 0
         oldest: float | None = None
-        for stream in streams:
-            length, pending, first = await self._stream(keys.stream(stream))
+        for name in names:
+            length, pending, first = await self._stream(keys.stream(name.decode()))
             depth += length - pending
             in_flight += pending
             if first is not None:
@@ -110,15 +111,19 @@ class RedisTaskQueue:
 
     async def _stream(self, key: str) -> tuple[int, int, float | None]:
         """How much is in a stream, how much of it is in somebody's hands, and since when the first of the others has waited."""
-        commands = self._client.commands
-        length = await commands.xlen(key)
-        if not length:
+        if not await self._exists(key):
             return 0, 0, None
-        group: dict[str, Any] = next(iter(await commands.xinfo_groups(key)), {})
-        pending = int(group.get("pending", 0))
-        first = await commands.xrange(key, f"({group['last-delivered-id'].decode()}", "+", count=1) if group else []
-        return length, pending, int(first[0][0].partition(b"-")[0]) if first else None
+        length, groups = await ask_all(self._client, [("XLEN", key), ("XINFO", "GROUPS", key)])
+        if not length or not groups:
+            return length, 0, None
+        group: dict[bytes, Any] = dict(zip(groups[0][::2], groups[0][1::2], strict=True))
+        (first,) = await ask_all(self._client, [("XRANGE", key, b"(" + group[b"last-delivered-id"], "+", "COUNT", 1)])
+        return length, int(group[b"pending"]), int(first[0][0].partition(b"-")[0]) if first else None
+
+    async def _exists(self, key: str) -> bool:
+        (found,) = await ask_all(self._client, [("EXISTS", key)])
+        return bool(found)
 
     async def _queues(self) -> list[str]:
-        streams = await self._client.commands.smembers(self._client.keys.streams)  # type: ignore[misc]
-        return sorted({parse_stream(name.decode())[0] for name in streams})
+        (names,) = await ask_all(self._client, [("SMEMBERS", self._client.keys.streams)])
+        return sorted({parse_stream(name.decode())[0] for name in names})

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.image import RunImage
-from graflow.backends.redis.link import pack
 from graflow.backends.redis.outcomes import ELSEWHERE
 from graflow.backends.redis.scripts.runs import LOOK
 from graflow.backends.redis.snapshot import RunReader
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from graflow.backends.redis.client import RedisClient
-    from graflow.backends.redis.link import Word
     from graflow.backends.redis.planstore import PlanStore
 
 MANY: Final = 2000
@@ -45,16 +43,6 @@ async def _read_many(client: RedisClient, run_id: str) -> tuple[dict[bytes, byte
     return fields, results
 
 
-async def ask_all(client: RedisClient, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
-    """Commands that change nothing, sent together; sent again when a reply is lost."""
-
-    async def ask() -> list[Any]:
-        line = client.line("read")
-        return await asyncio.gather(*(line.ask(pack(command)) for command in commands))
-
-    return await client.insist(ask)
-
-
 async def resolved(client: RedisClient, values: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Values by name, with those that are only the name of a key replaced by what is there."""
     found = dict(values)
@@ -67,5 +55,3 @@ async def resolved(client: RedisClient, values: Mapping[bytes, bytes]) -> dict[b
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from graflow.backends.redis.reading import ask_all
+from graflow.backends.redis.commands import ask_all
 
 if TYPE_CHECKING:
     from graflow.backends.redis.client import RedisClient

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.image import read_made, spread
 from graflow.backends.redis.outcomes import ELSEWHERE
-from graflow.backends.redis.reading import ask_all
 from graflow.backends.redis.view import Found, RedisStepView, read_inputs
 from graflow.core.calls import leads
 from graflow.wire import codec

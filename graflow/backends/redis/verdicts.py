@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from graflow.backends.redis.image import RunImage
     from graflow.core.plan import GroupPlan, Plan
 
-_any: Final = msgspec.msgpack.Decoder().decode
+_scope: Final = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 def judge(plan: Plan, group: int, image: RunImage, name_of: Callable[[int], str], attempt: int) -> bool | Failure:
@@ -52,7 +52,15 @@ def group_state(plan: Plan, group: int, image: RunImage, name_of: Callable[[int]
     sorted_: dict[str, list[str]] = {"failed": [], "cancelled": [], "skipped": [], "succeeded": []}
     results: dict[str, Any] = {}
     for branch, last in enumerate(lasts):
-        kind = "failed" if branch in failed else "cancelled" if branch in stopped else "skipped" if image.status[last] == SKIPPED else "succeeded"
+        kind = (
+            "failed"
+            if branch in failed
+            else "cancelled"
+            if branch in stopped
+            else "skipped"
+            if image.status[last] == SKIPPED
+            else "succeeded"
+        )
         sorted_[kind].append(name_of(last))
         if image.status[last] == DONE and branch not in bad:
             results[name_of(last)] = _result_of(image, last)
@@ -62,8 +70,7 @@ def group_state(plan: Plan, group: int, image: RunImage, name_of: Callable[[int]
 def members_of(plan: Plan, known: GroupPlan, group: int, image: RunImage) -> tuple[list[tuple[int, int]], list[int]]:
     """The members of a group with the numbers of their branches, and the last node of each branch."""
     stored = image.fields.get(b"S%d" % group)
-    scope: Any = _any(stored) if stored is not None else {}
-    scope = scope if isinstance(scope, dict) else {}
+    scope: dict[str, Any] = _scope(stored) if stored is not None else {}
     if known.mapping is not None:
         lasts = [node for low, high, owner, _ in image.ranges if owner == group for node in range(low, high + 1)][: scope.get("k", 0)]
         members = list(zip(lasts, range(len(lasts)), strict=True))

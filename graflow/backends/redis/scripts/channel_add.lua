@@ -15,7 +15,7 @@ local function number(bytes)
   end
   if b < 0x80 then return b, false end
   if b >= 0xe0 then return b - 256, false end
-  if b < 0xcc or b > 0xd3 then return nil end
+  if b < 0xcc or b > 0xd3 or (b == 0xcf and byte(bytes, 2) >= 0x80) then return nil end -- cmsgpack takes the last for a negative number
   local n = cmsgpack.unpack(bytes)
   if math.abs(n) < 2 ^ 53 then return n, false end
   return nil

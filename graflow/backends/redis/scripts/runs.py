@@ -1,4 +1,7 @@
-"""The scripts that move runs, put together from their parts. Each is given the partition's prefix as ``KEYS[1]``; its ``ARGV`` is told where it begins."""
+"""The scripts that move runs, put together from their parts.
+
+Each is given the prefix of the partition as ``KEYS[1]``; what its ``ARGV`` is, its file says at the top.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,89 @@
+"""What comes along with attempts and is none: answered by the process that was handed it, without a task being run."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from graflow.backends.redis.blobs import as_text, encode
+from graflow.backends.redis.commands import ask_all
+from graflow.backends.redis.entries import CONTINUATION, decode_entry
+from graflow.backends.redis.failures import encode_failure
+from graflow.backends.redis.outcomes import continued, judged, unknown_here
+from graflow.backends.redis.reading import read_run
+from graflow.backends.redis.scripts.runs import BUDGET, BURY, SETTLE
+from graflow.backends.redis.verdicts import judge
+from graflow.core.outcome import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from graflow.backends.redis.client import RedisClient
+    from graflow.backends.redis.entries import Brought, Entry, Token
+    from graflow.backends.redis.planstore import PlanStore
+    from graflow.core.plan import Plan
+    from graflow.errors import GraflowError
+
+_log = logging.getLogger("graflow.redis")
+
+VALUES_LIVE: Final = 3600
+"""seconds that a value which was written before its outcome outlives a worker that dies in between"""
+SLICE: Final = 512
+"""items in one command"""
+
+
+async def send(client: RedisClient, consumer: str, outcomes: Sequence[tuple[Any, ...]]) -> None:
+    """Outcomes of which nobody waits for what follows."""
+    await client.call(SETTLE, (client.shift, BUDGET, encode(outcomes), consumer, b"", b""))
+
+
+async def give_up(client: RedisClient, consumer: str, brought: Brought, entry: Entry, error: GraflowError, grace: float) -> None:
+    """Nobody here can run it. Another worker may; after ``grace`` seconds it fails, and is among the dead letters."""
+    _log.warning("run %s, node %d cannot be run here: %s", entry.run_id, entry.node, error, extra={"run_id": entry.run_id})
+    failure = describe(error, f"#{entry.node}", entry.attempt)
+    await send(client, consumer, [unknown_here(brought, entry, as_text(encode_failure(failure)), round(grace * 1000))])
+
+
+async def ask_policy(client: RedisClient, consumer: str, plans: PlanStore, token: Token, entry: Entry, plan: Plan) -> None:
+    """A group's policy of the user's own is asked for its verdict."""
+    reader = await read_run(client, plans, entry.run_id)
+    if reader is not None:
+        verdict = judge(plan, entry.node, reader.image, reader.name_of, entry.attempt)
+        await send(client, consumer, [judged(token, entry, verdict)])
+
+
+async def go_on(client: RedisClient, consumer: str, continuations: Sequence[tuple[Token, bytes]]) -> None:
+    """Go on with what a call was not allowed to do any more."""
+    outcomes: list[tuple[Any, ...]] = []
+    for token, text in continuations:
+        entry = decode_entry(text)
+        outcomes.append(continued(token.stream, token.id, entry.run_id, entry.generation, CONTINUATION))
+    await send(client, consumer, outcomes)
+
+
+async def bury(client: RedisClient, token: Token, field: bytes, text: bytes) -> None:
+    """What cannot be read goes to the dead letters."""
+    reason = "newer_protocol" if field == b"m" and _version(text) > 1 else "undecodable"
+    _log.error("a message on %s cannot be read and goes to the dead letters: %s", token.stream, reason)
+    await client.call(BURY, (client.shift, BUDGET, token.stream, token.id, reason))
+
+
+def _version(text: bytes) -> int:
+    try:
+        return int(msgspec.msgpack.decode(msgspec.msgpack.decode(text, type=list[msgspec.Raw])[0], type=int))
+    except (ValueError, IndexError):
+        return 0
+
+
+async def write_values(client: RedisClient, values: Mapping[str, bytes], items: tuple[str, list[bytes]] | None) -> None:
+    """Large results, and the items of a list that a group is mapped over, under keys of the attempt's own, before the outcome names them."""
+    commands: list[tuple[Any, ...]] = [("SET", key, value, "EX", VALUES_LIVE) for key, value in values.items()]
+    if items is not None:
+        key, each = items
+        for begin in range(0, len(each), SLICE):
+            part = enumerate(each[begin : begin + SLICE], begin)
+            commands.append(("HSET", key, *(word for place, item in part for word in (str(place), item))))
+        commands.append(("EXPIRE", key, VALUES_LIVE))
+    await ask_all(client, commands)

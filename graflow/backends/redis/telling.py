@@ -1,0 +1,51 @@
+"""What tasks tell while they run: collected, and sent with the next outcome or in a moment."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from graflow.backends.redis.blobs import as_text, encode
+from graflow.backends.redis.events import NUMBERS
+from graflow.backends.redis.scripts.runs import BUDGET, TELL
+from graflow.wire import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from graflow.backends.redis.client import RedisClient
+    from graflow.backends.redis.entries import Entry
+
+
+class Teller:
+    """Events that wait to be sent.
+
+    Args:
+        client: the server.
+        spawn: runs something in the background.
+    """
+
+    def __init__(self, client: RedisClient, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._client = client
+        self._spawn = spawn
+        self._told: list[tuple[Any, ...]] = []
+
+    def tell(self, entry: Entry, type: str, data: Mapping[str, Any]) -> None:
+        """Add an event of an attempt; it is sent after this turn of the loop, unless an outcome takes it along before."""
+        blob = as_text(codec.encode(dict(data), name="data"))
+        if not self._told:
+            asyncio.get_running_loop().call_soon(self._send_soon)
+        self._told.append((entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt, NUMBERS[type], blob))
+
+    def take(self) -> bytes:
+        """What is to be sent, for somebody who sends something anyhow; empty when there is nothing."""
+        told, self._told = self._told, []
+        return encode(told) if told else b""
+
+    def _send_soon(self) -> None:
+        told = self.take()
+        if told:
+            self._spawn(self._send(told))
+
+    async def _send(self, told: bytes) -> None:
+        await self._client.call(TELL, (self._client.shift, BUDGET, told))
