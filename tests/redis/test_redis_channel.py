@@ -347,7 +347,6 @@ async def main(url, name):
             async with channel.lock("m", wait=30):
                 await channel.set("m", await channel.get("m", 0) + 1)
 
-    await channel.atomic_add("ready")
     await asyncio.gather(*(work(n) for n in range(25)))
     await waiting.close()
     await client.close()

@@ -262,7 +262,7 @@ class ProcessHeart(Heart):
         """The loop turns. The process hears of it, and is looked after."""
         self._tell(".")
         now = time.monotonic()
-        left = self._renewed + self._safe - now
+        left = min(self._renewed + self._safe, self._heard + 2 * self._every) - now
         self._timer = asyncio.get_running_loop().call_later(min(_TICK, max(left, _TICK / 10)), self._tick)
         # After a standstill of the loop, what the process has said meanwhile is still to be read.
         punctual = now - self._turned < _PUNCTUAL

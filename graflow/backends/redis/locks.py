@@ -83,7 +83,7 @@ class _Lock:
 
     async def _wait_for_it(self, token: str, wait: float | None) -> bool:
         if wait is not None and wait <= 0:
-            return (await self._take(token)).held
+            return (await self._take(token, locks.ONLY_NOW)).held
         try:
             async with asyncio.timeout(wait):
                 answer = await self._take(token)

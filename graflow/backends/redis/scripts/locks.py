@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 TAKE: Final = Script("lock_take", "lock_common", "lock_take")
 LEAVE: Final = Script("lock_leave", "lock_common", "lock_leave")
 
+ONLY_NOW: Final = b"-"
+"""in place of a ticket: the token will not be used again"""
+
 
 class Answer(msgspec.Struct, frozen=True):
     """What came of an attempt to take a lock.
@@ -38,8 +41,8 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 async def take(client: RedisClient, run: str, name: bytes, token: str, ttl: int, ticket: bytes = b"") -> Answer | None:
-    """Take the lock for ``ttl`` milliseconds, or a place in the line: without a ticket only if nobody has it or waits for it. None if there is no
-    such run."""
+    """Take the lock for ``ttl`` milliseconds, or a place in the line: without a ticket, or with ``ONLY_NOW``, only if nobody has it or waits for
+    it. None if there is no such run."""
     reply = await client.call(TAKE, (client.shift, run, name, token, ttl, ticket))
     if reply is None:
         return None
