@@ -83,7 +83,10 @@ end""",
     ),
     Mutant("a loop entered in its midst keeps its exits", "if not whole then", "if false then", 122),
     Mutant(
-        "body nodes with edges from outside run in the first round only", "M.join(r, n) == 0 then add(r.looks, n) end", "false then end"
+        "body nodes with edges from outside run in the first round only",
+        "M.join(r, n) == 0 then add(r.looks, n) end",
+        "false then end",
+        776,
     ),
     Mutant("gotos outlive the visit that made them", "if not region[goto_[3]] then", "if true then"),
     Mutant("a decided group does not cancel its members", "M.stop_members(r, sc)\n  local failures", "local failures"),

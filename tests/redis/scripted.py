@@ -92,23 +92,8 @@ class Calls:
         if_exists: str = "attach",
     ) -> list[Any]:
         """Begin a run of a plan that is there."""
-        begin = -1 if start is None else start
-        asked = [
-            run_id,
-            digest,
-            token,
-            begin,
-            int(on_failure == "continue"),
-            max_steps or 0,
-            timeout,
-            "",
-            60,
-            "",
-            "attach",
-            0,
-            "0",
-            "digest",
-        ]
+        limits = [-1 if start is None else start, int(on_failure == "continue"), max_steps or 0, timeout]
+        asked = [run_id, digest, token, *limits, "", 60, "", if_exists, 0, "0", "digest"]
         reply: list[Any] = self(SUBMIT, encode(asked))
         return reply
 

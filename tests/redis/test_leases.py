@@ -27,7 +27,7 @@ from tests.redis.test_connecting import encrypted as encrypted
 
 SOON = 5.0
 INFO = encode({"name": "w"})
-QUICK = {"lease": 1.0, "every": 0.2, "margin": 0.4}
+QUICK = {"lease": 2.0, "every": 0.2, "margin": 0.6}
 ROOT = Path(__file__).parents[2]
 
 Make = Callable[..., Heart]

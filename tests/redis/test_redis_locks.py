@@ -188,6 +188,22 @@ async def test_the_dead_of_one_process_hold_nobody_up_for_longer_than_one_would(
     assert await shop.keys() == set()
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["as it is", "one by one"])
+async def test_those_of_a_dead_process_are_passed_over_together(shop: Shop, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = locks.TAKE.text if whole else locks.TAKE.text.replace("if offered then drop_process() end", "")
+    assert whole or text != locks.TAKE.text
+    monkeypatch.setattr(locks, "TAKE", Script("take", text=text))
+    assert await locks.take(shop.client, "r", b"k", "holder/1", 1000) == Answer(held=True)
+    for dead in ("dead/1", "dead/2", "dead/3"):
+        await stand(shop, dead)
+    ticket = await stand(shop, "alive/1")
+    await locks.leave(shop.client, "r", b"k", "holder/1")
+    shop.client.shift += 3500
+    answer = await locks.take(shop.client, "r", b"k", "alive/1", 1000, ticket)
+    assert answer is not None
+    assert answer.held is whole
+
+
 async def test_who_was_taken_for_dead_gets_its_old_place_back(shop: Shop) -> None:
     """A process that was frozen: it does not believe that it holds the lock, and is not put behind those who came later."""
     client = shop.client

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from graflow.backends.redis.asking import operation
 from graflow.backends.redis.looking import Look
 from graflow.backends.redis.scripts import barriers
-from graflow.errors import BackendUnavailableError, ConfigurationError
+from graflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from graflow.backends.redis.client import RedisClient
@@ -39,7 +39,11 @@ class RedisBarriers:
         return opened
 
     async def wait_barrier(self, group_id: str, timeout: float | None = None) -> bool:
-        """Until the barrier is open; False when ``timeout`` seconds pass first, or it is removed."""
+        """Until the barrier is open; False when ``timeout`` seconds pass first, or it is removed.
+
+        Raises:
+            BackendUnavailableError: the backend was closed, or is away for too long. The barrier may still open.
+        """
         waits = timeout is None or timeout > 0
         try:
             async with asyncio.timeout(timeout if waits else None):  # with no time to wait there is still time to look
@@ -59,10 +63,7 @@ class RedisBarriers:
                     return False  # it was there before: so it has been removed, and this is another
                 if found[1]:
                     return True
-                try:
-                    await look.sleep()
-                except BackendUnavailableError:
-                    return False
+                await look.sleep()
             return look.opened
 
     async def cleanup_barrier(self, group_id: str) -> None:

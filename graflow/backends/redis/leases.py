@@ -202,7 +202,7 @@ class ProcessHeart(Heart):
         pipe = asyncio.subprocess.PIPE
         # Not in the worker's process group: what a terminal sends to that must not end it before the worker.
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", pulse.__file__, stdin=pipe, stdout=pipe, start_new_session=True
+            sys.executable, "-I", "-S", pulse.__file__, str(os.getpid()), stdin=pipe, stdout=pipe, start_new_session=True
         )
         try:
             if self._keeping is None:  # it was stopped meanwhile
@@ -221,7 +221,6 @@ class ProcessHeart(Heart):
     def _facts(self) -> dict[str, Any]:
         client, settings = self._client, self._client.settings
         return {
-            "parent": os.getpid(),
             "host": settings.host,
             "port": settings.port,
             "db": settings.db,

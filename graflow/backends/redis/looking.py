@@ -74,6 +74,6 @@ _asleep: Final[WeakKeyDictionary[Waiting, set[Look]]] = WeakKeyDictionary()
 
 
 def end_looks(waiting: Waiting) -> None:
-    """Wake everyone who waits on this hub for a key, a lock or a barrier, because it is about to be closed: each ends with an error, or False."""
+    """Wake everyone who waits on this hub for a key, a lock or a barrier, because it is about to be closed: each ends with an error."""
     for look in tuple(_asleep.get(waiting, ())):
         look.end()

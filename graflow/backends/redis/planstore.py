@@ -14,6 +14,8 @@ from graflow.wire.local import this_process
 from graflow.wire.plans import decode_plan, encode_plan, plan_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from graflow.backends.redis.client import RedisClient
     from graflow.core.plan import Plan
     from graflow.wire.local import LocalCode
@@ -22,7 +24,9 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 KEPT: Final = 128
-"""plans of each kind that a process remembers"""
+"""plans of each kind that a process remembers, at most"""
+NODES: Final = 20_000
+"""nodes of all of them together, but for the last: 20 000 take 6.5 MB"""
 SLICE: Final = 512
 """records in one command"""
 UNFINISHED: Final = 3600
@@ -66,8 +70,8 @@ class PlanStore:
         known = self._shipped.get(id(plan))
         if known is None or known.plan is not plan:
             known = _Shipped(plan, plan_key(encode_plan(plan, local_code=self._local))[:32])
-            _remember(self._shipped, id(plan), known)
-            _remember(self._submitted, known.key, plan)
+            _remember(self._shipped, id(plan), known, lambda each: each.plan)
+            _remember(self._submitted, known.key, plan, lambda each: each)
         return known.key
 
     async def upload(self, plan: Plan) -> None:
@@ -110,11 +114,13 @@ class PlanStore:
         if data is None:
             raise PlanGoneError(f"the plan {key} is not on the server at {self._client.where} any more")
         plan = decode_plan(data, local_code=this_process)
-        _remember(self._loaded, key, plan)
+        _remember(self._loaded, key, plan, lambda each: each)
         return plan
 
 
-def _remember(kept: OrderedDict[K, V], key: K, value: V) -> None:
+def _remember(kept: OrderedDict[K, V], key: K, value: V, plan_of: Callable[[V], Plan]) -> None:
+    kept.pop(key, None)
+    left = NODES - sum(len(plan_of(each).ids) for each in kept.values())
+    while kept and (left < len(plan_of(value).ids) or len(kept) >= KEPT):
+        left += len(plan_of(kept.popitem(last=False)[1]).ids)
     kept[key] = value
-    if len(kept) > KEPT:
-        kept.popitem(last=False)

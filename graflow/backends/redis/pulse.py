@@ -177,10 +177,10 @@ class Parent:
 class Pulse:
     """Beats until the worker ends or is gone."""
 
-    def __init__(self, facts: dict[str, Any], early: bytes) -> None:
+    def __init__(self, parent: Parent, facts: dict[str, Any], early: bytes) -> None:
         self._facts = facts
         self._server = Server(facts)
-        self._parent = Parent(facts["parent"])
+        self._parent = parent
         self._input = early
         self._name = ""
         self._due = self._ticked = time.monotonic()
@@ -291,17 +291,20 @@ class Pulse:
 
 
 def main() -> None:
-    """Read what there is to know, and beat."""
+    """Read what there is to know, and beat. The argument is the number of the worker's process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the worker, which may still have work to end: this process ends with it
-    data = b""
+    parent, data = Parent(int(sys.argv[1])), b""
     while b"\n" not in data:
-        more = os.read(0, 1 << 20)
-        if not more:
-            sys.exit(0)
-        data += more
+        if select.select([0], [], [], TURN)[0]:
+            more = os.read(0, 1 << 20)
+            if not more:
+                return
+            data += more
+        elif parent.gone:
+            return
     line, _, rest = data.partition(b"\n")
-    Pulse(json.loads(line), rest).run()
+    Pulse(parent, json.loads(line), rest).run()
 
 
 if __name__ == "__main__":

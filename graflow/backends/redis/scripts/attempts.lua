@@ -214,11 +214,13 @@ end
 -- ---- what successors want to know ----
 
 function M.want_all(r, n, value)
+  if #M.rec(r, n)[OUTS] == 0 then return end
   each_out(M.rec(r, n), function(e) set_want(r, e, value) end)
 end
 
 -- A node has succeeded: success and always edges fire, failure edges are skipped (2).
 function M.want_on_success(r, n)
+  if #M.rec(r, n)[OUTS] == 0 then return end
   each_out(M.rec(r, n), function(e, _, on) set_want(r, e, on == 1 and SKIP or FIRE) end)
 end
 

@@ -40,9 +40,9 @@ function M.mark(r, n, status)
   put(r, 's', n, b - before + status)
   local rec = M.rec(r, n)
   local sc = M.scope(r, rec[SCOPE])
-  if (before <= ACTIVE) ~= (status <= ACTIVE) then M.count_open(r, sc, rec, status <= ACTIVE and 1 or -1) end
-  if (before >= FAILED) ~= (status >= FAILED) then M.count_bad(r, sc, rec, status >= FAILED and 1 or -1) end
-  if sc.early then M.judge_branch(r, sc, rec[BRANCH]) end
+  if (before <= ACTIVE) ~= (status <= ACTIVE) then M.count_open(r, sc, rec, n, status <= ACTIVE and 1 or -1) end
+  if (before >= FAILED) ~= (status >= FAILED) then M.count_bad(r, sc, rec, n, status >= FAILED and 1 or -1) end
+  if sc.early then M.judge_branch(r, sc, M.branch(rec, n)) end
   if before == ACTIVE and b >= PLACED then M.give_place_back(r, sc, n) end
 end
 
@@ -55,11 +55,14 @@ local function open_in(r, sc, branch)
   return open
 end
 
-function M.count_open(r, sc, rec, by)
+function M.count_open(r, sc, rec, n, by)
   local d = touch(sc)
   d.o = d.o + by
   if d.o == 0 then push(r.drained, sc.order) end
-  if sc.early then set_count(r, open_name(sc, rec[BRANCH]), open_in(r, sc, rec[BRANCH]) + by) end
+  if sc.early then
+    local branch = M.branch(rec, n)
+    set_count(r, open_name(sc, branch), open_in(r, sc, branch) + by)
+  end
   for _, k in ipairs(rec[AROUND] or {}) do
     local loop = M.loop(r, k)
     local l = touch(loop)
@@ -75,9 +78,9 @@ local function is_critical(sc, branch)
   return false
 end
 
-function M.count_bad(r, sc, rec, by)
+function M.count_bad(r, sc, rec, n, by)
   if sc.n ~= RUN then
-    local branch = rec[BRANCH]
+    local branch = M.branch(rec, n)
     local name = bad_name(sc, branch)
     local before = count(r, name) or 0
     local after = before + by

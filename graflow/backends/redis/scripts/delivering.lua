@@ -14,19 +14,20 @@ local function value_of(r, n)
 end
 
 -- The item of a mapped group that a member is for.
-local function item_of(r, rec)
+local function item_of(r, n, rec)
   if not rec.item then return false end
+  local place = M.branch(rec, n)
   local source = M.rec(r, rec[SCOPE])[GROUP][OF_GROUP.MAPPING][1]
   if M.rec(r, source)[KIND] == 0 then
     local items = field(r, 'i' .. source)
-    return items and call('HGET', items, rec.item)
+    return items and call('HGET', items, place)
   end
   local keys, kept = M.result_keys(r, source), field(r, 'F' .. source)
-  if kept then return unpacked(kept)[rec.item + 1] or false end
+  if kept then return unpacked(kept)[place + 1] or false end
   local at = 0
   for i = 1, #(keys or {}), 2 do
     local size = keys[i + 1] - keys[i] + 1
-    if rec.item < at + size then return M.result_bytes(r, keys[i] + rec.item - at) end
+    if place < at + size then return M.result_bytes(r, keys[i] + place - at) end
     at = at + size
   end
   return false
@@ -91,7 +92,7 @@ local function inputs_of(r, n, rec)
   end
   local wants = needs[1]
   return {
-    found, before, wants % 2 == 1 and error_before(r, n), wants >= 2 and item_of(r, rec), jumps and jump_info(r, n),
+    found, before, wants % 2 == 1 and error_before(r, n), wants >= 2 and item_of(r, n, rec), jumps and jump_info(r, n),
     r.v[RANGES] > 0 and field(r, 'R') or false,
   }
 end
@@ -116,7 +117,7 @@ local function deliver(stream, id, text, m, again, out)
   if not M.is_running(r, n, cycle, attempt) then return drop_entry(stream, id) end
   local rec = M.rec(r, n)
   local made, iterated = false, M.is_special(r, n) and M.extra(r, n)[ITERATED] == 1
-  if rec.single then made = field(r, 'D' .. n) elseif rec.item then made = pack({ rec[SCOPE], rec.item }) end
+  if rec.single then made = field(r, 'D' .. n) elseif rec.item then made = pack({ rec[SCOPE], M.branch(rec, n) }) end
   if not again then
     r.v[LIVE] = r.v[LIVE] + 1
     if rec[KIND] == 0 then tell(r, 'task_started', n, attempt) end

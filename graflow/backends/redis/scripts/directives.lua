@@ -76,7 +76,7 @@ function M.adopt(r, n, maker, request)
     call('HSET', r.key, 'X' .. request.id, n)
     put(r, 's', n, CANCELLED)
   end
-  M.save_made(r, n, { maker, made_by[SCOPE], made_by[BRANCH], request.id, request.stream, request.max_cycles, request.needs, request.chain, request.task, 1 })
+  M.save_made(r, n, { maker, made_by[SCOPE], M.branch(made_by, maker), request.id, request.stream, request.max_cycles, request.needs, request.chain, request.task, 1 })
   local d = touch(M.scope(r, made_by[SCOPE]))
   d.d = d.d or {}
   d.d[#d.d + 1] = n

@@ -249,7 +249,7 @@ end
 
 function M.rec_branch(r, sc, n)
   if (sc.d.b or 0) == 0 then return 0 end
-  return M.rec(r, n)[BRANCH]
+  return M.branch(M.rec(r, n), n)
 end
 
 function M.complete_group(r, sc, lasts)
@@ -283,10 +283,10 @@ function M.fail_group(r, sc)
   each(M.members(r, sc), function(n)
     local status = M.status(r, n)
     if status == FAILED then
-      local branch = M.rec(r, n)[BRANCH]
+      local branch = M.branch(M.rec(r, n), n)
       failures[branch] = failures[branch] or n
     elseif status == CANCELLED then
-      stopped[M.rec(r, n)[BRANCH]] = true
+      stopped[M.branch(M.rec(r, n), n)] = true
     end
   end)
   local failed, cancelled, skipped, causes, branch = {}, {}, {}, {}, 0

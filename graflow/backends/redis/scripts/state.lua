@@ -198,12 +198,17 @@ local function alike(r, n)
   if not r.alike then r.alike = unpacked(call('HGET', r.plan, 'alike')) end
   for _, a in ipairs(r.alike) do
     if n >= a[1] and n <= a[2] then
-      local rec = { 0, a[3], a[4] + n - a[1], {}, {}, false, false, a[5], a[6], a[7], 0, false }
-      rec.indegree = 0
-      return rec
+      if not a.rec then
+        a.rec = { 0, a[3], 0, {}, {}, false, false, a[5], a[6], a[7], 0, false }
+        a.rec.indegree, a.rec.base = 0, a[4] - a[1]
+      end
+      return a.rec
     end
   end
 end
+
+-- The branch of a node's group that it belongs to. Nodes that are alike share one record.
+function M.branch(rec, n) return rec.base and rec.base + n or rec[BRANCH] end
 
 -- What is known of a node: of the plan, or made at run time in the same form.
 function M.rec(r, n)
@@ -257,10 +262,13 @@ function M.made(r, n)
   for i = 1, #list do
     local range = list[i]
     if n >= range[1] and n <= range[2] then
-      local m = M.rec(r, range[3])[GROUP][OF_GROUP.MAPPING]
-      local rec = { 0, range[3], range[4] + n - range[1], {}, {}, false, false, m[3], m[4], m[5], 0, false }
-      rec.indegree, rec.item, rec.maker, rec.alive = 0, range[4] + n - range[1], range[3], true
-      return rec
+      if not range.rec then
+        local m = M.rec(r, range[3])[GROUP][OF_GROUP.MAPPING]
+        range.rec = { 0, range[3], 0, {}, {}, false, false, m[3], m[4], m[5], 0, false }
+        range.rec.indegree, range.rec.item, range.rec.maker, range.rec.alive = 0, true, range[3], true
+        range.rec.base = range[4] - range[1]
+      end
+      return range.rec
     end
   end
   local d = M.made_record(r, n)

@@ -41,7 +41,11 @@ local function write_parts(r)
     end
     if #all > 0 then write(r, 'W', pack(all)) else drop(r, 'W') end
   end
-  if r.ranges_changed then write(r, 'R', pack(r.ranges)) end
+  if r.ranges_changed then
+    local list = {}
+    for i, range in ipairs(r.ranges) do list[i] = { range[1], range[2], range[3], range[4] } end
+    write(r, 'R', pack(list))
+  end
 end
 
 local function write_fields(r)
