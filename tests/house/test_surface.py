@@ -25,7 +25,7 @@ HANDLERS = names("Handler TaskCall CoroutineHandler ThreadHandler")
 
 ERRORS = {
     "GraflowError": names("""
-        GraphError RunError MissingArgumentError ArgumentTypeError TaskTimeoutError ChannelTypeError SerializationError
+        GraphError RunError MissingArgumentError ArgumentTypeError TaskTimeoutError WorkerLostError ChannelTypeError SerializationError
         UntrustedPayloadError FunctionNotFoundError QueueFullError BackendUnavailableError BackendUnsuitableError
         ConfigurationError
     """),

@@ -37,7 +37,7 @@ class Shop:
     async def end(self, kept: int = 60) -> None:
         """As the script does that ends a run."""
         keys, commands = self.client.keys, self.client.commands
-        extra = f"{keys.channel(self.run)}:keys"
+        extra = f"{keys.prefix}chx:{self.run}"
         await commands.hset(keys.run(self.run), "st", "succeeded")
         for key in (keys.run(self.run), keys.channel(self.run), extra, *await commands.smembers(extra)):
             await commands.expire(key, kept)

@@ -17,7 +17,7 @@ from graflow.backends.redis.entries import CONTINUATION, Brought, Entry, Reply, 
 from graflow.backends.redis.image import GENERATION, LIVE, OUT, SUSPENSIONS, RunImage
 from graflow.backends.redis.outcomes import continued, handed_back, judged, settled
 from graflow.backends.redis.scripts import Script
-from graflow.backends.redis.scripts.runs import BEAT, BURY, CONTROL, REAP
+from graflow.backends.redis.scripts.runs import BEAT, CONTROL, REAP
 from graflow.backends.redis.verdicts import judge
 from graflow.core.board import ACTIVE
 from graflow.core.outcome import Failure, Outcome, Retry, Success, Suspend, TaskError
@@ -55,6 +55,19 @@ class Waiting(NamedTuple):
 
     entry: Entry
     consumer: str | None
+
+
+class Found(NamedTuple):
+    """What a read has brought."""
+
+    stream: str
+    id: str
+    text: bytes
+
+    @property
+    def told(self) -> tuple[Any, ...]:
+        """As the script is told of it."""
+        return (self.stream, self.id, "m", as_text(self.text))
 
 
 @dataclass
@@ -116,7 +129,10 @@ class Crowd:
     def beat(self, worker: Worker) -> None:
         """A sign of life. A worker that learns that it was taken for dead drops everything and is another one from then on."""
         lives = self.beat_as(worker)[0]
-        demand(bool(lives) == (worker.until > self.calls.shift), f"a lease that ends at {worker.until} is renewed at {self.calls.shift}: {lives}")
+        demand(
+            bool(lives) == (worker.until > self.calls.shift),
+            f"a lease that ends at {worker.until} is renewed at {self.calls.shift}: {lives}",
+        )
         if lives:
             worker.until = self.calls.shift + LEASE
         else:
@@ -165,32 +181,29 @@ class Crowd:
         if fate == "lost":
             return
         if fate == "put back":
-            found = [(stream, id, decode_entry(bytes(text))) for stream, id, _, text in _plain(entries)]
-            outcomes = [(s, i, e.run_id, e.generation, e.node, e.cycle, e.attempt, "b", t[3], False, False, False) for (s, i, e), t in zip(found, entries, strict=True)]
+            back = [(entry, decode_entry(entry.text)) for entry in entries]
+            outcomes = [
+                (at.stream, at.id, e.run_id, e.generation, e.node, e.cycle, e.attempt, "b", as_text(at.text), False, False, False)
+                for at, e in back
+            ]
             self.twice(lambda: self.calls.settle(outcomes, worker.name), lost=True)
             return
-        for reply in self.twice(lambda: self.calls.claim(worker.name, 0, entries), fate == "reply lost"):
-            self.note(reply, again=reply is not None and fate == "reply lost")
-            self.hold(worker, reply)
+        for reply in self.twice(lambda: self.calls.claim(worker.name, 0, [entry.told for entry in entries]), fate == "reply lost"):
+            self.take(worker, reply)
 
     def recover(self, worker: Worker) -> None:
         """What is pending under its name and not in its hands is taken again."""
-        entries = [entry for entry in self.pending_of(worker, "0") if Token(entry[0], entry[1]) not in worker.hands]
+        entries = [entry.told for entry in self.pending_of(worker, "0") if Token(entry.stream, entry.id) not in worker.hands]
         if entries:
-            reply = self.calls.claim(worker.name, 0, entries, again=True)
-            self.note(reply, again=True)
-            self.hold(worker, reply)
+            self.take(worker, self.calls.claim(worker.name, 0, entries, again=True))
 
-    def pending_of(self, worker: Worker, since: str) -> list[Any]:
+    def pending_of(self, worker: Worker, since: str) -> list[Found]:
         """One new entry of each stream, or all that it was given before."""
-        entries: list[Any] = []
+        entries: list[Found] = []
         for stream in self.calls.streams():
-            try:
-                reply = self.server.xreadgroup("g", worker.name, {f"{PREFIX}q:{stream}": since}, count=1 if since == ">" else 1000)
-            except redis.ResponseError:  # no such stream
-                continue
+            reply = self.server.xreadgroup("g", worker.name, {f"{PREFIX}q:{stream}": since}, count=1 if since == ">" else 1000)
             for _, found in reply or ():
-                entries += [(stream, id.decode(), "m", as_text(fields[b"m"])) for id, fields in found if fields]
+                entries += [Found(stream, id.decode(), fields[b"m"]) for id, fields in found if fields]
         return entries
 
     def settle(self, worker: Worker, place: int, how: str, *, lost: bool, most: int = 0) -> None:
@@ -240,7 +253,9 @@ class Crowd:
                 chosen = Success(name, None, 0 if delivery.feeds_map else None)
             case _:
                 chosen = with_list(run.behaviour.outcome(name, entry.cycle, entry.attempt))
-        final = isinstance(chosen, Success | Failure) and not (isinstance(chosen, Success) and chosen.directives and chosen.directives.iteration)
+        final = isinstance(chosen, Success | Failure) and not (
+            isinstance(chosen, Success) and chosen.directives and chosen.directives.iteration
+        )
         return settled(delivery, chosen, PREFIX, this_process).fields, final
 
     def reap(self, *, lost: bool) -> None:
@@ -266,12 +281,6 @@ class Crowd:
             replies = self.twice(lambda: self.calls(CONTROL, run_id, "resume", node, token), lost)
             demand(replies[-1] == replies[0], f"resume says {replies}")
 
-    def bury(self, worker: Worker, place: int) -> None:
-        """A worker takes something for unreadable that somebody has settled already."""
-        token, _, _ = self.issued[place % len(self.issued)]
-        if not any(each.consumer for each in self.messages()):
-            demand(self.calls(BURY, token.stream, token.id, "undecodable") == 0, f"{token} is buried, and nobody held it: {worker.name}")
-
     # ---- what is known ----
 
     def take(self, worker: Worker, reply: Reply) -> None:
@@ -286,15 +295,14 @@ class Crowd:
         for token, text in reply.continuations:
             worker.hands[token] = Brought(token, text, None, None, None)
 
-    def note(self, reply: Reply, *, again: bool = False) -> None:
+    def note(self, reply: Reply) -> None:
         """What was handed out, whether or not anybody heard of it. An attempt is handed out once, under one token."""
         demand(not reply.odd, "an entry cannot be read")
         for brought in reply.deliveries:
             entry = decode_entry(brought.text)
             given = self.given.setdefault(_key(entry), brought.token)
             demand(given == brought.token, f"{entry} was handed out as {given} and as {brought.token}")
-            if not again or (brought.token, brought, entry) not in self.issued:
-                self.issued.append((brought.token, brought, entry))
+            self.issued.append((brought.token, brought, entry))
         for token, text in reply.continuations:
             self.issued.append((token, Brought(token, text, None, None, None), decode_entry(text)))
 
@@ -309,10 +317,7 @@ class Crowd:
         for stream in self.calls.streams():
             key = f"{PREFIX}q:{stream}"
             entries = self.server.xrange(key)
-            try:
-                pending = {each["message_id"]: each["consumer"].decode() for each in self.server.xpending_range(key, "g", "-", "+", 10_000)}
-            except redis.ResponseError:
-                pending = {}
+            pending = {each["message_id"]: each["consumer"].decode() for each in self.server.xpending_range(key, "g", "-", "+", 10_000)}
             demand(pending.keys() <= {id for id, _ in entries}, "something is pending and no longer in the stream")
             found += [Waiting(decode_entry(fields[b"m"]), pending.get(id)) for id, fields in entries]
         for member in self.server.zrange(f"{PREFIX}delayed", 0, -1):
@@ -396,14 +401,3 @@ def running(plan: Plan, image: RunImage) -> Iterator[tuple[int, int, int]]:
 
 def _key(entry: Entry) -> Key:
     return Key(entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
-
-
-def _plain(entries: Sequence[Any]) -> Iterator[tuple[str, str, str, bytes]]:
-    for stream, id, kind, text in entries:
-        yield stream, id, kind, msgspec.msgpack.decode(text, type=msgspec.Raw) and _from_text(text)
-
-
-def _from_text(raw: msgspec.Raw) -> bytes:
-    from graflow.backends.redis.blobs import from_text
-
-    return from_text(raw)

@@ -132,6 +132,41 @@ end""",
     Mutant("a branch alike others is the first one", "a[4] + n - a[1]", "a[4]"),
 )
 
+PROTOCOL_MUTANTS = (
+    Mutant(
+        "an outcome need not be acknowledged",
+        "if call('XACK', P .. 'q:' .. stream, 'g', id) == 0 then return 0 end",
+        "call('XACK', P .. 'q:' .. stream, 'g', id)",
+    ),
+    Mutant("an expired lease is brought back to life", "or tonumber(known) < now", ""),
+    Mutant(
+        "the reaper only knows leases that have lapsed",
+        "return lease and tonumber(lease) >= M.now()",
+        "return not lease or tonumber(lease) >= M.now()",
+    ),
+    Mutant("a lost attempt is not counted up", "x[EXTRA_ATTEMPT] = x[EXTRA_ATTEMPT] + 1\n  enqueue", "enqueue"),
+    Mutant("a lost attempt is not put back in line", "  enqueue(stream, message(r, n, cycle, x[EXTRA_ATTEMPT], retries, cost + 1))", ""),
+    Mutant(
+        "a lost continuation is not put back in line",
+        "if n == CONTINUATION then return enqueue(stream, text) end\n  r.v",
+        "if n == CONTINUATION then return end\n  r.v",
+    ),
+    Mutant("what is due stays among what is put off", "many('ZREM', P .. 'delayed', due)", ""),
+    Mutant("another run of that id is not told apart", "r.v[GENERATION] ~= generation", "false"),
+    Mutant("a run that is submitted twice begins twice", "if known[4] == token then return { 'created' } end", ""),
+    Mutant("what no longer counts stays pending", "call('XACK', P .. 'q:' .. stream, 'g', id)\n  dropped", "dropped"),
+    Mutant("what is handed back is not put in line", "if M.is_running(r, n, cycle, attempt) then enqueue(stream, o[9]) end", ""),
+    Mutant(
+        "what a read is interrupted with is not put back",
+        "n == CONTINUATION and not M.is_over(r) then enqueue(stream, o[9]) end",
+        "n == CONTINUATION then return 1 end",
+    ),
+    Mutant("what is taken again counts again", "  if not again then\n", "  if true then\n"),
+    Mutant("an answer to a suspended step is taken twice", "if field(r, 'token of ' .. n) == ARGV[6] then", "if false then"),
+    Mutant("attempts of an ended run stay counted", "r.v[LIVE] = r.v[LIVE] - 1\n  if kind == 'n'", "if kind == 'n'"),
+    Mutant("a stream has no life span", "call('EXPIRE', key, 86400) end", "end"),
+)
+
 
 def cases_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[int, str] | None:
     """After how many cases, from its first on, a mutant is caught, and by what; None if it survives ``most`` of them."""

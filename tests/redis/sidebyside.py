@@ -70,7 +70,7 @@ class _Both:
         if self.gone and self.random.random() < 0.1:
             demand(not self.scripted.settle(*self.random.choice(self.gone), Success("late")), "a late outcome was taken")
         attempt = self.random.choice(self.out)
-        outcome = _with_list(self.behaviour.outcome(self.state.ids[attempt[0]], attempt[1], attempt[2]))
+        outcome = with_list(self.behaviour.outcome(self.state.ids[attempt[0]], attempt[1], attempt[2]))
         self.out.remove(attempt)
         self.gone.append(attempt)
         demand(self.state.settle(*attempt, outcome), "the machine refuses an outcome")
@@ -178,7 +178,7 @@ class _Patient:
         demand(attempt not in self.settled, f"{attempt} would be taken twice")
         self.settled.add(attempt)
         name = self.scripted.name_of(attempt[0], image)
-        outcome = _with_list(self.behaviour.outcome(name, attempt[1], attempt[2]))
+        outcome = with_list(self.behaviour.outcome(name, attempt[1], attempt[2]))
         demand(self.scripted.settle(*attempt, outcome), f"the scripts refuse the outcome of {name} {attempt}")
 
 
@@ -219,7 +219,7 @@ def _told(error: Failure | GroupFailure) -> tuple[Any, ...]:
     return known
 
 
-def _with_list(outcome: Outcome) -> Outcome:
+def with_list(outcome: Outcome) -> Outcome:
     """What a mapped group is expanded from is a list, where the model says only how long."""
     if isinstance(outcome, Success) and outcome.items is not None and outcome.items >= 0:
         return Success(list(range(outcome.items)), outcome.directives, outcome.items)

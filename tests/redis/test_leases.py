@@ -287,7 +287,7 @@ async def test_the_lease_of_a_worker_that_is_gone_is_taken_away_at_once(loop: st
     pid = int(await process.stdout.readline())
     await renewed(redis_client, "w")
     process.kill()
-    await process.wait()
+    await process.communicate()
 
     async def gone() -> bool:
         return await expiry(redis_client, "w") is None
@@ -305,7 +305,7 @@ async def test_it_does_not_outlive_a_worker_whose_child_still_holds_the_pipe(red
     await until(lambda: not is_running(pid), 3)
     assert is_running(child)
     os.kill(child, signal.SIGKILL)
-    await process.wait()
+    await process.communicate()
 
 
 def _url(client: RedisClient) -> str:

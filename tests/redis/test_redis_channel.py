@@ -64,7 +64,7 @@ async def test_a_list_that_grows_is_kept_item_by_item(shop: Shop, channel: Redis
     elements = await shop.client.commands.lrange(f"{shop.client.keys.prefix}chl:1:r:l", 0, -1)
     assert elements == [encode(0), encode(1) + encode(2), encode(3) + encode((4,))]
     assert await channel.get("l") == [0, 1, 2, 3, (4,)]
-    extra = await shop.client.commands.smembers(f"{shop.client.keys.channel('r')}:keys")
+    extra = await shop.client.commands.smembers(f"{shop.client.keys.prefix}chx:r")
     assert extra == {f"{shop.client.keys.prefix}{name}".encode() for name in ("chl:1:r:l", "cht:r")}
 
 
@@ -217,7 +217,7 @@ async def test_what_is_removed_leaves_nothing(shop: Shop, channel: RedisChannel)
     assert await channel.delete("a")
     assert await channel.delete("a short")
     await channel.set("b short", 1)
-    assert await shop.keys() == {"ch:r", "ch:r:keys", "cht:r", "chl:1:r:b", "chl:1:r:c"}
+    assert await shop.keys() == {"ch:r", "chx:r", "cht:r", "chl:1:r:b", "chl:1:r:c"}
     await channel.clear()
     assert await shop.keys() == set()
 

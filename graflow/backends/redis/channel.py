@@ -18,7 +18,7 @@ What is stored, under the partition's prefix:
   msgpack array, the elements put together are the bytes of the whole list.
 * ``cht:<run>``, a sorted set: keys by the millisecond, on the server's clock, at which their time is up. What has outlived it is removed by whatever
   is done next in this channel.
-* ``ch:<run>:keys``, a set: the names of the lists and of ``cht:<run>``, as there are such, for the script that gives a run its end.
+* ``chx:<run>``, a set: the names of the lists and of ``cht:<run>``, as there are such, for the script that gives a run its end.
 
 All of it lives as long as the run. Locks are kept apart: see :mod:`graflow.backends.redis.locks`. Whoever sets a key publishes its name on
 ``changed:<run>``.

@@ -11,6 +11,7 @@ from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.channel import RedisChannel, write_inputs
 from graflow.backends.redis.deliveries import RedisDelivery
 from graflow.backends.redis.follow import follow
+from graflow.backends.redis.looking import end_looks
 from graflow.backends.redis.reading import read_run
 from graflow.backends.redis.roster import unserved
 from graflow.backends.redis.scripts.runs import BUDGET, CONTROL, SUBMIT
@@ -64,7 +65,8 @@ class RedisCoordinator(RedisBarriers):
         self._watch = RunWatch(client, waiting)
 
     async def close(self) -> None:
-        """Stop waiting for anything."""
+        """Stop waiting for anything; whoever waits is told that the connection is closed."""
+        end_looks(self._waiting)
         await self._watch.close()
 
     # ---- beginning a run ----

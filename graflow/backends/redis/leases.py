@@ -348,7 +348,5 @@ def _kill(process: Process) -> None:
 
 async def _end(process: Process) -> None:
     """Leave nothing of it behind."""
-    if process.stdin is not None:
-        process.stdin.close()
     _kill(process)
-    await process.wait()
+    await process.communicate()

@@ -5,12 +5,12 @@
 -- hash ch:<run>: key -> a mark and what it says. v: a value, n: an int or a float, both as the codec's bytes. l: how many items the key's list holds.
 -- V, N, L: the same, of a key whose time to live is in the sorted set cht:<run>, by the millisecond at which it is up.
 -- list chl:<length of run>:<run>:<key>: items as the codec's bytes, in each element one or several.
--- set ch:<run>:keys: the names of all these but the hash, for whoever removes the run.
+-- set chx:<run>: the names of all these but the hash, for whoever removes the run.
 
 local P, call = KEYS[1], redis.call
 local sub, byte = string.sub, string.byte
 local run = ARGV[2]
-local ch, cht, extra = P .. 'ch:' .. run, P .. 'cht:' .. run, P .. 'ch:' .. run .. ':keys'
+local ch, cht, extra = P .. 'ch:' .. run, P .. 'cht:' .. run, P .. 'chx:' .. run
 local SLICE, REMEMBERED = 500, 60000
 
 local state = call('HGET', P .. 'run:' .. run, 'st')

@@ -71,6 +71,14 @@ local function jump_info(r, n)
   return { jumps, makers }
 end
 
+-- The value of a channel key as it is stored, see backends/redis/channel.py. A capital mark means that its time may be up.
+local function channel_value(r, name)
+  local value = call('HGET', P .. 'ch:' .. r.id, name)
+  if not value or byte(value) > 90 then return value end
+  local due = call('ZSCORE', P .. 'cht:' .. r.id, name)
+  return (not due or tonumber(due) > M.now()) and value
+end
+
 -- {result, channel value, result, channel value...}, {predecessor, its result}, error, item, gotos
 local function inputs_of(r, n, rec)
   local needs, found, starving, jumps = rec[NEEDS], {}, false, false
@@ -81,7 +89,7 @@ local function inputs_of(r, n, rec)
       result = value_of(r, source)
       if reached == 0 and result then jumps = true end
     end
-    if not result or reached == 0 then value = call('HGET', P .. 'ch:' .. r.id, name) end
+    if not result or reached == 0 then value = channel_value(r, name) end
     if required == 1 and not value and (not result or reached == 0) then starving = true end
     found[#found + 1], found[#found + 2] = result, value
   end

@@ -40,7 +40,7 @@ end
 
 if known[1] then
   for _, name in ipairs({ 'own:', 'ch:' }) do
-    local set = name == 'ch:' and P .. 'ch:' .. id .. ':keys' or P .. 'own:' .. id
+    local set = name == 'ch:' and P .. 'chx:' .. id or P .. 'own:' .. id
     for _, extra in ipairs(call('SMEMBERS', set)) do call('UNLINK', extra) end
     call('UNLINK', set)
   end

@@ -115,7 +115,7 @@ end
 -- All that a run has is kept for so long after its end. Values outside of its hashes are listed in one set.
 local function expire(r)
   local keep = r.v[KEEP]
-  local extra = P .. 'ch:' .. r.id .. ':keys'
+  local extra = P .. 'chx:' .. r.id
   for _, key in ipairs(call('SMEMBERS', extra)) do call('EXPIRE', key, keep) end
   local own = P .. 'own:' .. r.id
   for _, key in ipairs(call('SMEMBERS', own)) do call('EXPIRE', key, keep) end
