@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
+from tests.redis.server import RedisServer, find_server
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+ON_REDIS = "on_workers.py"
+"""wants a server"""
 WEB = "fastapi_sse.py"
 """runs until it is told to stop, and so has a test of its own"""
 
@@ -170,6 +177,15 @@ order 0 from warehouse 0
 sold out
 {...} tasks a second
 """,
+    "on_workers.py": """
+submitted: running
+the run is on the server, and this process may end
+  done: fetch
+  done: {...}
+  done: {...}
+  done: report
+Oslo: 0.0 degrees on average, 3.5 at noon
+""",
     "sync_script.py": """
 {...} files, the largest is {...}.py; zipped they take {...}% less; fingerprint {...}
 """,
@@ -180,10 +196,21 @@ def examples() -> list[Path]:
     return sorted(EXAMPLES.glob("*.py"))
 
 
+@contextmanager
+def a_server() -> Iterator[dict[str, str]]:
+    """A Redis server for one example, and the variable that names it."""
+    if find_server() is None:
+        pytest.skip("no redis-server on this machine")
+    with RedisServer(aof=True) as server:
+        yield {"GRAFLOW_REDIS_URL": server.url}
+
+
 @pytest.mark.parametrize("name", [path.name for path in examples() if path.name != WEB])
 def test_an_example_prints_what_its_reader_expects(name: str) -> None:
-    command = [sys.executable, "-W", "error", f"examples/{name}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    with a_server() if name == ON_REDIS else nullcontext({}) as variables:
+        command = [sys.executable, "-W", "error", f"examples/{name}"]
+        environment = {**os.environ, **variables}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     expected = re.escape(PRINTS[name].strip("\n")).replace(re.escape("{...}"), ".*")
     assert re.fullmatch(expected, done.stdout.strip("\n")), done.stdout

@@ -31,7 +31,7 @@ def server() -> redis.asyncio.Redis:
 
 @cache
 def server_for_threads() -> redis.Redis:
-    return redis.Redis.from_url(os.environ[ADDRESS], decode_responses=True)
+    return redis.Redis.from_url(os.environ[ADDRESS], decode_responses=True, socket_timeout=None)
 
 
 def note(ctx: TaskContext | SyncTaskContext) -> str:
@@ -62,6 +62,14 @@ async def patient(ctx: TaskContext) -> str:
     await insist(STARTS, ctx)
     await server().blmove(GO, GO, 0, "LEFT", "LEFT")
     await insist(ENDS, ctx)
+    return f"attempt {ctx.attempt}"
+
+
+@task
+def stubborn(ctx: SyncTaskContext) -> str:
+    """The same in a thread, which heeds nothing else."""
+    server_for_threads().rpush(STARTS, note(ctx))
+    server_for_threads().blmove(GO, GO, 0, "LEFT", "LEFT")
     return f"attempt {ctx.attempt}"
 
 

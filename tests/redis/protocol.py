@@ -72,10 +72,9 @@ class Found(NamedTuple):
 
 @dataclass
 class Worker:
-    """Somebody who takes attempts. ``until`` is when its lease lapses, as it was last told."""
+    """Somebody who takes attempts."""
 
     name: str
-    until: int = 0
     hands: dict[Token, Brought] = field(default_factory=dict)
 
 
@@ -103,6 +102,8 @@ class Crowd:
         self.server = server
         self.calls = Calls(server, budget=budget, replaced=replaced or {})
         self.workers: list[Worker] = []
+        self.leases: dict[str, int] = {}
+        """when each worker there ever was is taken for dead"""
         self.runs: dict[str, Run] = {}
         self.issued: list[tuple[Token, Brought, Entry]] = []
         self.given: dict[Key, Token] = {}
@@ -118,7 +119,7 @@ class Crowd:
         worker = Worker(f"w{next(_numbers)}")
         self.workers.append(worker)
         demand(self.beat_as(worker, b"\x80")[0] == 1, "a new worker is refused")
-        worker.until = self.calls.shift + LEASE
+        self.leases[worker.name] = self.calls.shift + LEASE
         return worker
 
     def beat_as(self, worker: Worker, info: bytes = b"") -> list[int]:
@@ -128,13 +129,13 @@ class Crowd:
 
     def beat(self, worker: Worker) -> None:
         """A sign of life. A worker that learns that it was taken for dead drops everything and is another one from then on."""
-        lives = self.beat_as(worker)[0]
+        lives, until = self.beat_as(worker)[0], self.leases[worker.name]
         demand(
-            bool(lives) == (worker.until > self.calls.shift),
-            f"a lease that ends at {worker.until} is renewed at {self.calls.shift}: {lives}",
+            bool(lives) == (until > self.calls.shift),
+            f"a lease that ends at {until} is renewed at {self.calls.shift}: {lives}",
         )
         if lives:
-            worker.until = self.calls.shift + LEASE
+            self.leases[worker.name] = self.calls.shift + LEASE
         else:
             self.workers.remove(worker)
             self.join()
@@ -262,7 +263,7 @@ class Crowd:
         """Put in line what dead workers held; afterwards none of them holds anything."""
         replies = self.twice(lambda: self.calls(REAP, MOST_LOST, 100), lost)
         demand(not lost or replies[-1][0] == 0, "reaped twice")
-        alive = {worker.name for worker in self.workers if worker.until > self.calls.shift}
+        alive = {name for name, until in self.leases.items() if until > self.calls.shift}
         held = {each.consumer for each in self.messages() if each.consumer is not None}
         demand(held <= alive, f"{held - alive} are dead and hold something all the same")
 

@@ -18,10 +18,11 @@ from graflow.backends.redis.backend import RedisBackend
 from graflow.backends.redis.blobs import encode
 from graflow.backends.redis.client import RedisClient
 from graflow.backends.redis.leases import Heart, LoopHeart, ProcessHeart, make_heart
+from tests.conftest import Servers
 from tests.redis import jobs
 from tests.redis.fleet import is_running, status
 from tests.redis.proxy import FaultProxy
-from tests.redis.server import RedisServer
+from tests.redis.server import RedisServer, servers
 from tests.redis.test_connecting import certificates as certificates
 from tests.redis.test_connecting import encrypted as encrypted
 
@@ -37,6 +38,14 @@ Make = Callable[..., Heart]
 def may_block(blockbuster: BlockBuster) -> None:
     """The tests look at processes in ways that block for a moment; that the hearts do not is tested by a test of its own."""
     blockbuster.deactivate()
+
+
+@pytest.fixture
+def redis_server(running_servers: Servers) -> RedisServer:
+    """One version: the server has no part in what is tested here."""
+    if not servers():
+        pytest.skip("no redis-server on this machine")
+    return running_servers.get(min(servers(), key=lambda name: name.startswith("redis-6")))
 
 
 @pytest.fixture(params=["process", "loop"])

@@ -5,10 +5,26 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from graflow import TaskWorker, parallel, task
+from graflow.backends.memory import MemoryBackend
+from graflow.errors import ConfigurationError
+from graflow.worker import settings
 from graflow.worker.main import main
+from tests.conformance.hands import Bench, finished
+from tests.redis.server import free_port
+
+SETTINGS = (
+    "WORKER_ID", "GRAFLOW_REDIS_URL", "REDIS_KEY_PREFIX", "HANDLER_TYPE", "TASK_TIMEOUT", "MAX_CONCURRENT_TASKS", "LOG_LEVEL",
+    "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD",
+)  # fmt: skip
+"""the environment variables that the command knows"""
 
 SERVE = """
 import asyncio
@@ -70,19 +86,179 @@ async def test_the_second_signal_stops_at_once() -> None:
     assert await rest_of(process) == (b"", 1)
 
 
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty directory to work in, and nothing in the environment."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """The exit code of the command, and the one line that it says."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return stopped.value.code, error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--app", "no_such_module"], "graflow-aworker: --app no_such_module: cannot be imported (No module named 'no_such_module')"),
-        (["--redis", "memory://"], "graflow-aworker: a worker process cannot reach runs in another process's memory"),
-        (["--redis", "redis://localhost:6379/0"], "graflow-aworker: redis:// needs the Redis backend, which is not in this version"),
-        (["--log-level", "LOUD"], "graflow-aworker: --log-level LOUD: use one of DEBUG, INFO"),
+        (["--app", "no_such_module"], "--app no_such_module: cannot be imported (No module named 'no_such_module')"),
+        (["--app", "json.nothing"], "--app json.nothing: cannot be imported (No module named 'json.nothing')"),
+        (["--app", ""], "--app : give the full name of a module"),
+        (["--app", ".tasks"], "--app .tasks: give the full name of a module"),
+        (["--redis", "memory://"], "a worker process cannot reach runs in another process's memory"),
+        (["--redis", "redis://:secret@host/x"], "the Redis URL is wrong"),
+        (["--log-level", "LOUD"], "--log-level LOUD: use one of DEBUG, INFO"),
+        (["--concurrency", "0"], "concurrency=0: give how many"),
+        (["--concurrency", "many"], "Invalid value for '--concurrency'"),
+        (["--grace", "-1"], "grace=-1.0: give the seconds"),
+        (["--namespace", "a{b"], "namespace"),
+        (["--handlers", "docker"], "the handler 'docker' is not in this version"),
+        (["--handlers", "coroutine,magic"], "there is no handler 'magic'"),
+        (["--speed", "11"], "No such option: --speed"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith(message)
-    assert error.count("\n") == 1
+def test_a_mistake_is_one_line_and_exit_code_2(bare: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = refused(arguments, capsys)
+    assert code == 2
+    assert error.startswith("graflow-aworker: ")
+    assert message in error
+    assert "secret" not in error
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import no_such_thing", "tasks.py:1: ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("def f():\n    raise KeyError('a')\nf()", "tasks.py:2: KeyError: 'a'"),
+        ("raise ValueError('two\\nlines')", "tasks.py:1: ValueError: two lines"),
+        ("x = (", "tasks.py:1: SyntaxError"),
+        ("import sys; sys.exit(3)", "tasks.py:1: SystemExit: 3"),
+    ],
+)
+def test_an_app_that_cannot_be_imported_is_one_line_that_says_where(
+    bare: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = f"aworker_{abs(hash(text))}_tasks"
+    (bare / f"{module}.py").write_text(text)
+    code, error = refused(["--app", module], capsys)
+    assert code == 2
+    assert f"--app {module}: importing it failed at " in error
+    assert message in error
+
+
+def test_a_server_that_does_not_answer_is_one_line_and_exit_code_1(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("graflow.backends.redis.client.OPENING", 0.2)
+    port = free_port()
+    monkeypatch.setenv("REDIS_HOST", "127.0.0.1")
+    monkeypatch.setenv("REDIS_PORT", str(port))
+    monkeypatch.setenv("REDIS_PASSWORD", "secret")
+    code, error = refused([], capsys)
+    assert code == 1
+    assert f"Redis at 127.0.0.1:{port} does not answer" in error
+    assert "refused" in error or "Connect call failed" in error
+    assert "secret" not in error
+
+
+# ---- the environment ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({}, settings.LOCAL),
+        ({"REDIS_HOST": "", "REDIS_PORT": ""}, settings.LOCAL),
+        ({"REDIS_HOST": "db", "REDIS_PORT": "6380", "REDIS_DB": "2"}, "redis://db:6380/2"),
+        ({"REDIS_PASSWORD": "a@b/c:d"}, "redis://:a%40b%2Fc%3Ad@localhost:6379/0"),
+        ({"REDIS_HOST": "::1"}, "redis://[::1]:6379/0"),
+    ],
+)
+def test_the_url_is_put_together_from_the_environment(environment: dict[str, str], url: str) -> None:
+    assert settings.url_of(None, environment) == url
+    assert settings.url_of("redis://other", environment) == "redis://other"
+
+
+@pytest.mark.parametrize("name", ["REDIS_PORT", "REDIS_DB"])
+def test_a_port_that_is_no_number_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}=x1: give a number"):
+        settings.url_of(None, {name: "x1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (None, None), ("", None), ("coroutine", ("coroutine",)), ("inprocess", ("coroutine",)), ("async", ("thread",)),
+        ("Thread, coroutine", ("thread", "coroutine")), ("async,thread", ("thread",)),
+    ],
+)  # fmt: skip
+def test_handlers_are_known_by_their_older_names_too(text: str | None, names: tuple[str, ...] | None) -> None:
+    assert settings.handlers_of(text) == names
+
+
+def test_everything_can_be_set_by_the_environment(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    urls: list[tuple[str, str]] = []
+
+    def worker(backend: Any, **options: Any) -> Any:
+        made.append(options)
+        raise ConfigurationError("enough")
+
+    def backend(url: str, namespace: str) -> Any:
+        urls.append((url, namespace))
+        return SimpleNamespace(local=False)
+
+    monkeypatch.setattr("graflow.worker.main.TaskWorker", worker)
+    monkeypatch.setattr("graflow.worker.main.open_backend", backend)
+    given = ("w7", "redis://x", "shop", "inprocess", "7.5", "9", "DEBUG")
+    for name, value in zip(SETTINGS, given, strict=False):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main([])
+    assert urls == [("redis://x", "shop")]
+    assert made == [
+        {"worker_id": "w7", "serve": ("coroutine",), "task_timeout": 7.5, "concurrency": 9, "queues": ["default"], "grace": 25.0}
+    ]
+
+
+# ---- what the worker makes of it -------------------------------------------------------------------------------------
+
+
+async def test_a_worker_takes_tasks_of_the_handlers_that_it_serves_and_leaves_the_others(backend: MemoryBackend) -> None:
+    @task
+    async def light() -> str:
+        return "coroutine"
+
+    @task
+    def heavy() -> str:
+        return "thread"
+
+    async with TaskWorker(backend, serve=("thread",)):
+        await Bench(backend).submit(light | heavy)
+        await asyncio.sleep(10)
+        assert (await backend.coordinator.snapshot("r")).results == {"heavy": "thread"}
+    async with TaskWorker(backend):
+        assert (await finished(backend)).results == {"heavy": "thread", "light": "coroutine"}
+
+
+async def test_a_workers_timeout_is_for_tasks_that_have_none_of_their_own(backend: MemoryBackend) -> None:
+    @task
+    async def without() -> None:
+        await asyncio.sleep(100)
+
+    @task(timeout=200)
+    async def with_its_own() -> str:
+        await asyncio.sleep(100)
+        return "done"
+
+    async with TaskWorker(backend, task_timeout=50):
+        await Bench(backend).submit(parallel(without, with_its_own, policy="best_effort"))
+        snapshot = await finished(backend)
+    assert snapshot.results == {"with_its_own": "done"}

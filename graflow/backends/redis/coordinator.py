@@ -97,13 +97,15 @@ class RedisCoordinator(RedisBarriers):
         while reply[0] == b"no plan":
             await self._plans.upload(plan)
             reply = await self._client.call(SUBMIT, args)
-        return self._answer(reply, options)
+        return self._answer(reply, options, plan)
 
-    def _answer(self, reply: list[Any], options: RunOptions) -> bool:
+    def _answer(self, reply: list[Any], options: RunOptions, plan: Plan) -> bool:
         run_id = options.run_id
         match reply[0]:
             case b"created":
                 self._watch.begun(run_id)
+                if len(reply) > 2 and reply[1] == b"r":
+                    self._watch.presence.expect(run_id, reply[2], self._plans.needs_of(plan))
                 return True
             case b"attached":
                 self._watch.begun(run_id)

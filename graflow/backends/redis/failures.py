@@ -72,7 +72,7 @@ def _made_again(reference: str | None, args: Any, state: Any) -> BaseException |
         found = getattr(found, part, None)
     if not (isinstance(found, type) and issubclass(found, BaseException)):
         return None
-    base = next(kind for kind in found.__mro__ if kind.__module__ == "builtins")
+    base: Any = next(kind for kind in found.__mro__ if kind.__module__ == "builtins")
     try:
         error: BaseException = base.__new__(found, *args)
         with suppress(TypeError):  # where the class has arguments of its own

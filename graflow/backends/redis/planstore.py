@@ -14,7 +14,7 @@ from graflow.wire.local import this_process
 from graflow.wire.plans import decode_plan, encode_plan, plan_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from graflow.backends.redis.client import RedisClient
     from graflow.core.plan import Plan
@@ -40,6 +40,7 @@ class PlanGoneError(GraflowError):
 class _Shipped(NamedTuple):
     plan: Plan
     key: str
+    needs: dict[tuple[str, str], str]
 
 
 class PlanStore:
@@ -69,10 +70,22 @@ class PlanStore:
         """
         known = self._shipped.get(id(plan))
         if known is None or known.plan is not plan:
-            known = _Shipped(plan, plan_key(encode_plan(plan, local_code=self._local))[:32])
+            known = _Shipped(plan, plan_key(encode_plan(plan, local_code=self._local))[:32], {})
             _remember(self._shipped, id(plan), known, lambda each: each.plan)
             _remember(self._submitted, known.key, plan, lambda each: each)
         return known.key
+
+    def needs_of(self, plan: Plan) -> Mapping[tuple[str, str], str]:
+        """The queues and handlers that a plan needs, each with a task that does."""
+        known = self._shipped.get(id(plan))
+        if known is None or known.plan is not plan:
+            return {}
+        if not known.needs:
+            mapped = (group.mapping.task for group in plan.groups if group is not None and group.mapping is not None)
+            for task in (*plan.tasks, *mapped):
+                if task is not None:
+                    known.needs.setdefault((task.options.queue, task.handler_kind), task.id)
+        return known.needs
 
     async def upload(self, plan: Plan) -> None:
         """Put a plan on the server. Its head comes last: a plan without one is not complete, and will be gone in an hour."""

@@ -11,6 +11,8 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from graflow.backends.redis.blobs import from_text
+from graflow.backends.redis.presence import Presence
 from graflow.backends.redis.scripts.runs import BUDGET, CONTROL
 from graflow.errors import BackendUnavailableError, RunLostError, UnknownRunError
 
@@ -25,6 +27,7 @@ UNWINDING: Final = 5.0
 RECENT: Final = 256
 """runs that were begun here and are remembered until their handle is made"""
 
+_pulse: Final = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, msgspec.Raw]).decode
 _word: Final = msgspec.msgpack.Decoder(tuple[str, int, str, int]).decode
 
 
@@ -77,6 +80,7 @@ class RunWatch:
         self._subscriptions: list[Subscription] = []
         self._beginning = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
+        self.presence = Presence(client)
         self._epoch = b""
         """which life of the server this is; empty until a worker has been there"""
 
@@ -101,6 +105,7 @@ class RunWatch:
         for subscription in self._subscriptions:
             await subscription.close()
         self._subscriptions.clear()
+        await self.presence.close()
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait((self._looking,))
@@ -182,14 +187,20 @@ class RunWatch:
             self._look_again()
             return
         run_id, _, state, live = _word(payload)
+        if state not in ("r", "suspended"):
+            self.presence.forget(run_id)
         watched = self._watched.get(run_id)
         if watched is not None:
             watched.take(state, live)
 
     def _feel(self, payload: bytes | None) -> None:
         """The pulse of the workers tells which server this is: another epoch means that it was emptied."""
-        if payload is not None and payload != self._epoch:
-            self._epoch = payload
+        if payload is None:
+            return
+        epoch, consumer, info = map(from_text, _pulse(payload))
+        self.presence.hear(consumer.decode(), info)
+        if epoch != self._epoch:
+            self._epoch = epoch
             self._look_again()
 
     def _look_again(self) -> None:

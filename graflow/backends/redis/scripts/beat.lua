@@ -16,7 +16,7 @@ if not epoch then
   epoch = t[1] .. '.' .. t[2]
   call('SET', P .. 'epoch', epoch)
 end
-call('PUBLISH', P .. 'pulse', epoch)
+call('PUBLISH', P .. 'pulse', cmsgpack.pack({ epoch, consumer, info ~= '' and info or call('HGET', P .. 'workers', consumer) or '' }))
 for _, name in ipairs({ 'leases', 'workers', 'streams', 'counts', 'epoch' }) do call('EXPIRE', P .. name, 7 * 86400) end
 
 if #call('ZRANGEBYSCORE', P .. 'leases', '-inf', string.format('(%.0f', now), 'LIMIT', 0, 1) > 0 then return { 1, 1 } end

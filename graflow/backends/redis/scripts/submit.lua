@@ -121,4 +121,4 @@ end
 write_back()
 settle_streams({})
 if r.ended then call('EXPIRE', P .. 'ch:' .. id, keep) end
-return { 'created', r.st }
+return { 'created', r.st, v[GENERATION] }
