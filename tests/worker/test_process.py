@@ -14,6 +14,7 @@ import pytest
 
 from graflow import TaskWorker, parallel, task
 from graflow.backends.memory import MemoryBackend
+from graflow.backends.redis.client import RedisClient
 from graflow.errors import ConfigurationError
 from graflow.worker import settings
 from graflow.worker.main import main
@@ -156,7 +157,7 @@ def test_an_app_that_cannot_be_imported_is_one_line_that_says_where(
 def test_a_server_that_does_not_answer_is_one_line_and_exit_code_1(
     bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("graflow.backends.redis.client.OPENING", 0.2)
+    monkeypatch.setitem(RedisClient.open.__kwdefaults__, "patience", 0.2)
     port = free_port()
     monkeypatch.setenv("REDIS_HOST", "127.0.0.1")
     monkeypatch.setenv("REDIS_PORT", str(port))
