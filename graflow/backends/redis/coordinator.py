@@ -16,6 +16,7 @@ from graflow.backends.redis.looking import end_looks
 from graflow.backends.redis.reading import read_run
 from graflow.backends.redis.roster import unserved
 from graflow.backends.redis.scripts.runs import BUDGET, CONTROL, SUBMIT
+from graflow.backends.redis.snapshot import RunReader
 from graflow.backends.redis.steps import find_result, view_of
 from graflow.backends.redis.watch import RunWatch, unknown
 from graflow.core.naming import close_matches, listed
@@ -202,6 +203,9 @@ class RedisCoordinator(RedisBarriers):
 
     async def snapshot(self, run_id: str) -> Snapshot:
         """What there is of a run."""
+        image = self._watch.image_of(run_id)
+        if image is not None:
+            return RunReader(image, await self._plans.describe(image.plan), 0.0).snapshot(run_id, {})
         reader = await read_run(self._client, self._plans, run_id)
         if reader is None:
             raise unknown(run_id)

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from graflow.backends.redis.blobs import from_text
+from graflow.backends.redis.image import RunImage
 from graflow.backends.redis.presence import Presence
 from graflow.backends.redis.scripts.runs import BUDGET, CONTROL
 from graflow.errors import BackendUnavailableError, RunLostError, UnknownRunError
@@ -28,7 +29,9 @@ RECENT: Final = 256
 """runs that were begun here and are remembered until their handle is made"""
 
 _pulse: Final = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, msgspec.Raw]).decode
-_word: Final = msgspec.msgpack.Decoder(tuple[str, int, str, int]).decode
+_word: Final = msgspec.msgpack.Decoder(tuple[str, int, str, int, msgspec.Raw]).decode
+_whole: Final = msgspec.msgpack.Decoder(tuple[list[msgspec.Raw], list[msgspec.Raw]]).decode
+_NOTHING: Final = b"\xc2"
 
 
 class Watched:
@@ -37,7 +40,7 @@ class Watched:
     ``live`` is how many of its attempts were in somebody's hands when that was said.
     """
 
-    __slots__ = ("__weakref__", "asked", "live", "lost", "run_id", "state", "waiters")
+    __slots__ = ("__weakref__", "asked", "live", "lost", "run_id", "state", "waiters", "whole")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -47,6 +50,8 @@ class Watched:
         self.asked = False
         """whether the scripts know that this process wants to be told"""
         self.waiters: set[asyncio.Future[None]] = set()
+        self.whole: bytes | None = None
+        """all there is of a small run that is over, as it came"""
 
     @property
     def is_over(self) -> bool:
@@ -123,8 +128,16 @@ class RunWatch:
     def begun(self, run_id: str) -> None:
         """A run was submitted here, with the inbox among those to be told."""
         watched = self.watched(run_id)
-        watched.asked, watched.lost, watched.state = True, False, None
+        watched.asked, watched.lost, watched.state, watched.whole = True, False, None, None
         self._recent.append(watched)  # until somebody holds it
+
+    def image_of(self, run_id: str) -> RunImage | None:
+        """A run as it ended, if that was small enough to come with the word of its end."""
+        watched = self._watched.get(run_id)
+        if watched is None or watched.whole is None:
+            return None
+        fields, results = ([from_text(part) for part in flat] for flat in _whole(watched.whole))
+        return RunImage(dict(zip(fields[::2], fields[1::2], strict=True)), dict(zip(results[::2], results[1::2], strict=True)))
 
     async def wait(self, run_id: str) -> None:
         """Until a run has ended and its attempts have unwound, or it is suspended.
@@ -186,11 +199,12 @@ class RunWatch:
         if payload is None:
             self._look_again()
             return
-        run_id, _, state, live = _word(payload)
+        run_id, _, state, live, whole = _word(payload)
         if state not in ("r", "suspended"):
             self.presence.forget(run_id)
         watched = self._watched.get(run_id)
         if watched is not None:
+            watched.whole = None if bytes(whole) == _NOTHING else bytes(whole)
             watched.take(state, live)
 
     def _feel(self, payload: bytes | None) -> None:

@@ -124,12 +124,26 @@ local function expire(r)
   call('EXPIRE', own, keep)
 end
 
+-- All there is of a small run that is over, so that whoever is told need not come and look; false where it is more than goes into a message.
+local SMALL_RUN, SMALL_WORD = 8, 4096
+local function small_whole(r)
+  if not M.is_over(r) or r.v[LIVE] > 0 or r.v[NEXT] > SMALL_RUN then return false end
+  local whole, size = { call('HGETALL', r.key), call('HGETALL', P .. 'res:' .. r.id) }, 0
+  for _, flat in ipairs(whole) do
+    for _, word in ipairs(flat) do
+      size = size + #word
+      if size > SMALL_WORD then return false end
+    end
+  end
+  return whole
+end
+
 local function notify(r)
   local suspended = not M.is_over(r) and r.v[SUSPENSIONS] > 0 and r.v[OUT] == 0
   if not (M.is_over(r) or suspended) then return end
   local watching = field(r, 'watch')
   if not watching then return end
-  local text = pack({ r.id, r.v[GENERATION], suspended and 'suspended' or r.st, r.v[LIVE] })
+  local text = pack({ r.id, r.v[GENERATION], suspended and 'suspended' or r.st, r.v[LIVE], small_whole(r) })
   for _, inbox in ipairs(unpacked(watching)) do call('PUBLISH', inbox, text) end
 end
 
