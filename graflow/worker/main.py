@@ -13,13 +13,11 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated, Any, Final
-
-import typer
+from typing import TYPE_CHECKING, Any, Final
 
 from graflow.backends import open_backend
 from graflow.errors import BackendUnavailableError, ConfigurationError, GraflowError
-from graflow.worker import settings
+from graflow.worker.settings import Settings, import_app, read
 from graflow.worker.worker import TaskWorker
 
 if TYPE_CHECKING:
@@ -29,57 +27,27 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("graflow.worker")
 
-app: typer.Typer = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)  # without rich: 8 MB less
-
 FAILED: Final = 1
 """exit code when the server does not answer, or when a second signal cut the worker short"""
 MISUSED: Final = 2
 """exit code of a mistake in what the worker was told"""
-USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[2]
-"""What all complaints of the option parser derive from. Some versions of typer bring that parser along and others import it."""
 
 
-@app.command()
-def aworker(
-    apps: Annotated[
-        list[str] | None, typer.Option("--app", help="A module to import, so that its tasks are known; may be repeated.")
-    ] = None,
-    redis: Annotated[
-        str | None,
-        typer.Option(
-            help=f"URL of the server that the runs live on; by default of REDIS_HOST, REDIS_PORT, REDIS_DB and REDIS_PASSWORD, "
-            f"or else {settings.LOCAL}.",
-            envvar="GRAFLOW_REDIS_URL",
-        ),
-    ] = None,
-    namespace: Annotated[str, typer.Option(help="Keeps applications that share a server apart.", envvar="REDIS_KEY_PREFIX")] = "graflow",
-    concurrency: Annotated[int, typer.Option(help="Tasks at once.", envvar="MAX_CONCURRENT_TASKS")] = 100,
-    queues: Annotated[str, typer.Option(help="Queues to serve, separated by commas.")] = "default",
-    handlers: Annotated[
-        str | None, typer.Option(help="Handlers to serve, separated by commas: coroutine, thread. All by default.", envvar="HANDLER_TYPE")
-    ] = None,
-    task_timeout: Annotated[
-        float | None, typer.Option(help="Seconds for tasks that set no timeout of their own.", envvar="TASK_TIMEOUT", min=0.001)
-    ] = None,
-    worker_id: Annotated[str | None, typer.Option(help="What the worker is called; unique by default.", envvar="WORKER_ID")] = None,
-    grace: Annotated[float, typer.Option(help="Seconds that running tasks are given when the worker is told to stop.")] = 25.0,
-    log_level: Annotated[str, typer.Option(help=f"One of {', '.join(settings.LEVELS)}.", envvar="LOG_LEVEL")] = "INFO",
-) -> None:
-    """Run tasks until told to stop: SIGTERM or SIGINT once to finish what runs, twice to stop now."""
-    logging.basicConfig(level=settings.level_of(log_level), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    served = settings.handlers_of(handlers)
-    backend = _remote(open_backend(settings.url_of(redis, os.environ), namespace=namespace))
+def aworker(settings: Settings) -> None:
+    """Run tasks until told to stop."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    backend = _remote(open_backend(settings.url, namespace=settings.namespace))
     sys.path.insert(0, os.getcwd())  # as ``python -m`` does: --app names modules of the project that the worker is started in
-    for module in apps or ():
-        settings.import_app(module)
+    for module in settings.apps:
+        import_app(module)
     worker = TaskWorker(
         backend,
-        concurrency=concurrency,
-        queues=settings.names_in(queues),
-        worker_id=worker_id,
-        serve=served,
-        task_timeout=task_timeout,
-        grace=grace,
+        concurrency=settings.concurrency,
+        queues=settings.queues,
+        worker_id=settings.worker_id,
+        serve=settings.handlers,
+        task_timeout=settings.task_timeout,
+        grace=settings.grace,
     )
     _run(serve(worker))
 
@@ -141,17 +109,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _call(arguments: Sequence[str] | None) -> int:
     try:
-        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="graflow-aworker", standalone_mode=False)
+        aworker(read(sys.argv[1:] if arguments is None else arguments, os.environ))
     except BackendUnavailableError as error:
-        return _complain(str(error), FAILED)
+        return _complain(error, FAILED)
     except GraflowError as error:
-        return _complain(str(error), MISUSED)
-    except USAGE_ERROR as error:
-        message = getattr(error, "format_message", error.__str__)().rstrip(".")
-        return _complain(f"{message}; see graflow-aworker --help", MISUSED)
+        return _complain(error, MISUSED)
     return 0
 
 
-def _complain(message: str, code: int) -> int:
-    typer.echo(f"graflow-aworker: {' '.join(message.split())}", err=True)
+def _complain(error: GraflowError, code: int) -> int:
+    sys.stderr.write(f"graflow-aworker: {' '.join(str(error).split())}\n")
     return code

@@ -76,7 +76,7 @@ def tame_case(number: int) -> Case:
 @cache
 def tightened(script: Script) -> Script:
     """The script with its thresholds so low that little graphs are large ones to it."""
-    text = script.text
+    text = script.source
     for large, small in (("local SMALL = 16", "local SMALL = 2"), ("local PAGE = 256", f"local PAGE = {TIGHT_PAGE}")):
         assert large in text, f"{large} is not in {script.name} any more"
         text = text.replace(large, small)

@@ -38,9 +38,9 @@ class Mutant:
 @cache
 def _broken(mutant: Mutant) -> Mapping[str, Script]:
     found = {
-        script.name: Script(script.name, text=script.text.replace(mutant.text, mutant.instead))
+        script.name: Script(script.name, text=script.source.replace(mutant.text, mutant.instead))
         for script in SCRIPTS
-        if mutant.text in script.text
+        if mutant.text in script.source
     }
     assert found, f"{mutant.name}: no script has the text any more: {mutant.text}"
     return found

@@ -117,12 +117,15 @@ def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tup
         (["--redis", "redis://:secret@host/x"], "the Redis URL is wrong"),
         (["--log-level", "LOUD"], "--log-level LOUD: use one of DEBUG, INFO"),
         (["--concurrency", "0"], "concurrency=0: give how many"),
-        (["--concurrency", "many"], "Invalid value for '--concurrency'"),
-        (["--grace", "-1"], "grace=-1.0: give the seconds"),
+        (["--concurrency", "many"], "--concurrency many: give a whole number"),
+        (["--grace", "-1"], "--grace -1: give a number of seconds, 0 or more"),
+        (["--grace", "nan"], "--grace nan: give a number of seconds"),
+        (["--task-timeout", "0"], "--task-timeout 0: give a number of seconds, 0.001 or more"),
         (["--namespace", "a{b"], "namespace"),
         (["--handlers", "docker"], "the handler 'docker' is not in this version"),
         (["--handlers", "coroutine,magic"], "there is no handler 'magic'"),
-        (["--speed", "11"], "No such option: --speed"),
+        (["--speed", "11"], "unrecognized arguments: --speed 11; see graflow-aworker --help"),
+        (["--grace"], "argument --grace: expected one argument"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(bare: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,8 +192,22 @@ def test_the_url_is_put_together_from_the_environment(environment: dict[str, str
 
 @pytest.mark.parametrize("name", ["REDIS_PORT", "REDIS_DB"])
 def test_a_port_that_is_no_number_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{name}=x1: give a number"):
+    with pytest.raises(ConfigurationError, match=f"{name} x1: give a whole number"):
         settings.url_of(None, {name: "x1"})
+
+
+def test_a_variable_that_makes_no_sense_is_named(bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MAX_CONCURRENT_TASKS", "many")
+    assert refused([], capsys) == (2, "graflow-aworker: MAX_CONCURRENT_TASKS many: give a whole number\n")
+    assert refused(["--concurrency", "few"], capsys) == (2, "graflow-aworker: --concurrency few: give a whole number\n")
+
+
+def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,10 @@ local function deliver(stream, id, text, m, again, out)
     if M.is_over(r) then return drop_entry(stream, id) end
     return add(out.continuations, { stream, id, text })
   end
-  if not M.is_running(r, n, cycle, attempt) then return drop_entry(stream, id) end
+  if not M.is_running(r, n, cycle, attempt) then
+    if again then r.v[LIVE] = r.v[LIVE] - 1 end -- it was counted when it was handed out, and nobody will settle it
+    return drop_entry(stream, id)
+  end
   local rec = M.rec(r, n)
   local made, iterated = false, M.is_special(r, n) and M.extra(r, n)[ITERATED] == 1
   if rec.single then made = field(r, 'D' .. n) elseif rec.item then made = pack({ rec[SCOPE], M.branch(rec, n) }) end

@@ -100,21 +100,6 @@ function M.iterate(r, n, iteration)
   M.visit(r, n, M.extra(r, n)[CAME_FROM] or nil, iteration)
 end
 
--- A task has succeeded and asked for nothing: its edges fire.
-function M.complete(r, n, value, items)
-  M.record(r, n, value, items)
-  M.want_on_success(r, n)
-  M.release(r, n)
-end
-
-function M.record(r, n, value, items)
-  M.set_result(r, n, value)
-  if items then M.set_items(r, n, items) end
-  M.drop_error(r, n) -- of an earlier visit
-  M.mark(r, n, DONE)
-  M.note(r, 'task_succeeded', n)
-end
-
 -- Go along the edges. end_loop skips the successors inside the innermost loop and fires those outside, once the round has drained; where
 -- that loop is around the group, the group does so when it settles (9).
 function M.go_on(r, n, end_loop)

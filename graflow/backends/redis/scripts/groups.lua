@@ -27,21 +27,6 @@ function M.keep_result(r, sc)
   write(r, 'F' .. sc.n, pack(M.group_values(r, sc.n)))
 end
 
--- Visit what nothing leads to (3); an empty group completes at once (26).
-function M.enter_scope(r, sc)
-  touch(sc).e = 1
-  local roots
-  if sc.n == RUN then
-    roots = M.head(r)[7]
-  elseif sc.group[OF_GROUP.MAPPING] then
-    roots = M.members(r, sc)
-  else
-    roots = sc.group[OF_GROUP.ROOTS]
-  end
-  for i = 1, #roots, 2 do add(r.visits, { roots[i], roots[i + 1] }) end
-  M.consider(r, sc)
-end
-
 -- Each visit of a group forgets the tasks that were made in the last one (25).
 function M.forget_dynamic(r, sc)
   local made = sc.d.d

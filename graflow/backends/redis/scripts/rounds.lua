@@ -36,27 +36,6 @@ function M.decide_exits(r, loop)
   end
 end
 
-local function went(r)
-  if not r.went then
-    local s = r.v[WENT] > 0 and field(r, 'W')
-    r.went = {}
-    if s then
-      for _, goto_ in ipairs(unpacked(s)) do
-        local list = r.went[goto_[1]] or {}
-        list[#list + 1] = goto_
-        r.went[goto_[1]] = list
-      end
-    end
-  end
-  return r.went
-end
-
-local function count_went(r)
-  local number = 0
-  for _ in pairs(went(r)) do number = number + 1 end
-  r.v[WENT], r.went_changed = number, true
-end
-
 -- Go to nodes beside the task: rewind to those that run or are decided, fire one more edge into those that wait (11, 13).
 function M.jump(r, gotos)
   local decided, seen = {}, {}

@@ -53,7 +53,37 @@ function M.suspend(r, n, reason)
   if has(r, n, PLACED) then M.give_place_back(r, M.scope(r, M.rec(r, n)[SCOPE]), n) end
 end
 
--- ---- a node is decided ----
+-- ---- a scope is entered, a node is decided ----
+
+-- Visit what nothing leads to (3); an empty group completes at once (26).
+function M.enter_scope(r, sc)
+  touch(sc).e = 1
+  local roots
+  if sc.n == RUN then
+    roots = M.head(r)[7]
+  elseif sc.group[OF_GROUP.MAPPING] then
+    roots = M.members(r, sc)
+  else
+    roots = sc.group[OF_GROUP.ROOTS]
+  end
+  for i = 1, #roots, 2 do add(r.visits, { roots[i], roots[i + 1] }) end
+  M.consider(r, sc)
+end
+
+-- A task has succeeded and asked for nothing: its edges fire.
+function M.complete(r, n, value, items)
+  M.record(r, n, value, items)
+  M.want_on_success(r, n)
+  M.release(r, n)
+end
+
+function M.record(r, n, value, items)
+  M.set_result(r, n, value)
+  if items then M.set_items(r, n, items) end
+  M.drop_error(r, n) -- of an earlier visit
+  M.mark(r, n, DONE)
+  M.note(r, 'task_succeeded', n)
+end
 
 -- A task or group has failed for good.
 function M.fail(r, n, err)

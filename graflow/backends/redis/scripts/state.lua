@@ -28,6 +28,20 @@ local STEPS, STEP_LIMIT, LIMIT_GIVEN, OUT, LIVE, SUSPENSIONS, NEXT, SEQUENCE, CO
 local VISIT, EXTRA_ATTEMPT, RETRIES, CAME_FROM, ITERATED = 1, 2, 3, 4, 5
 
 local M = {}
+
+-- Parts that few calls need: what is in them is made when it is first asked for. Making all of them costs as much as a small call does.
+local unread = {}
+local function seldom(part) unread[#unread + 1] = part end
+setmetatable(M, {
+  __index = function(_, name)
+    while #unread > 0 do
+      table.remove(unread)()
+      local found = rawget(M, name)
+      if found then return found end
+    end
+  end,
+})
+
 local runs, touched = {}, {}
 local PAGE = 256
 local SLICE = 4000
