@@ -82,8 +82,8 @@ class Plan:
     """
 
     __slots__ = (
-        "_all_ins", "_digest", "_handler_kinds", "around", "branch", "drawn", "edges", "forks", "group_depth", "groups", "ids", "indegree",
-        "index", "ins", "is_back", "loops", "map_sources", "max_cycles", "name", "output_given", "outputs", "outs", "recipes", "released",
+        "_all_ins", "_digest", "_handler_kinds", "_index", "around", "branch", "drawn", "edges", "forks", "group_depth", "groups", "ids", "indegree",
+        "ins", "is_back", "loops", "map_sources", "max_cycles", "name", "output_given", "outputs", "outs", "recipes", "released",
         "scope", "shared_recipes", "start", "substitute", "tasks", "top",
     )  # fmt: skip
 
@@ -92,7 +92,7 @@ class Plan:
         self.drawn: dict[int, ParallelGroup[Any]] = {}
         """groups as they were drawn"""
         self.ids: list[str] = []
-        self.index: dict[str, int] = {}
+        self._index: dict[str, int] | None = {}
         self.tasks: list[Task[..., Any] | None] = []
         self.groups: list[GroupPlan | None] = []
         self.scope: list[int] = []
@@ -127,6 +127,17 @@ class Plan:
         self.recipes: list[Any] = []
         """how a node is run; filled in by core.calls at a node's first visit and shared by all runs"""
         self.shared_recipes: dict[Any, Any] = {}
+
+    @property
+    def index(self) -> dict[str, int]:
+        """Numbers of nodes by their ids; for a plan that came over the wire made when first asked for, which a worker may never do."""
+        if self._index is None:
+            self._index = dict(zip(self.ids, range(len(self.ids)), strict=True))
+        return self._index
+
+    def forget_index(self) -> None:
+        """Have the index made anew when it is asked for: ``ids`` were set as a whole."""
+        self._index = None
 
     @property
     def all_ins(self) -> list[list[int]]:

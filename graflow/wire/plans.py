@@ -6,6 +6,7 @@ What :mod:`graflow.core.compiler` derives from the edges is derived again.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import chain
 from typing import Annotated, Any, Final
@@ -180,23 +181,55 @@ def decode_plan(data: bytes, *, local_code: LocalCode | None = this_process) -> 
         return _plan_of(opened(data, _body, "plan"), local_code)
 
 
+class _SentTasks(list[Any]):
+    """The tasks of a plan, each made when it is asked for: a worker asks for few, and another time for none of them again. What lies in the list
+    are their kinds."""
+
+    __slots__ = ("_arguments", "_ids", "_made")
+
+    def __init__(self, ids: list[str], kinds: list[int], arguments: list[int], made: Callable[[str, int, int], Task[..., Any]]) -> None:
+        super().__init__(kinds)
+        self._ids = ids
+        self._arguments = arguments
+        self._made = made
+
+    def __getitem__(self, node: Any) -> Any:
+        kind = super().__getitem__(node)
+        return None if kind == _NONE else self._made(self._ids[node], kind, self._arguments[node])
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, list) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
 def _plan_of(body: _Body, local: LocalCode | None) -> Plan:
     plan = Plan(body.name)
     count = len(body.ids)
     _check(body, count)
     plan.ids = body.ids
-    plan.index = dict(zip(body.ids, range(count), strict=True))
+    plan.forget_index()
     reader, bound = TaskReader(body.tables, local), read_arguments(body.bound)
-    tasks = [
-        None if kind == _NONE else reader.task(id, kind, None if place == _NONE else bound[place])
-        for id, kind, place in zip([*body.ids, *body.mapped_ids], body.kinds, body.arguments, strict=True)
-    ]
-    plan.tasks = tasks[:count]
+    if len(body.kinds) != len(body.arguments) or len(body.kinds) != count + len(body.mapped_ids):
+        raise ValueError("its columns are not of one length")
+    if max(body.kinds, default=0) >= len(body.tables.kinds) or max(body.arguments, default=0) >= len(bound):
+        raise ValueError("a task is of a kind, or has arguments, that there are not")
+    if min(body.kinds[count:], default=0) < 0:
+        raise ValueError("a group maps no task")
+
+    def made(id: str, kind: int, place: int) -> Task[..., Any]:
+        return reader.task(id, kind, None if place == _NONE else bound[place])
+
+    plan.tasks = _SentTasks(body.ids, body.kinds[:count], body.arguments, made)
+    mapped = list(map(made, body.mapped_ids, body.kinds[count:], body.arguments[count:]))
     plan.scope, plan.branch, plan.top = body.scope, body.branch, range(body.top)
     plan.groups = [None] * count
     for row in body.groups:
         plan.group_depth[row.node] = plan.group_depth[plan.scope[row.node]] + 1
-        plan.groups[row.node] = _group_of(row, tasks, local)
+        plan.groups[row.node] = _group_of(row, count, mapped, local)
     plan.map_sources = frozenset(row.mapping.source for row in body.groups if row.mapping is not None)
     plan.max_cycles = body.max_cycles
     on = body.conditions
@@ -229,14 +262,11 @@ def _check(body: _Body, count: int) -> None:
         raise ValueError("a group maps one of the nodes")
 
 
-def _group_of(row: _Group, tasks: list[Task[..., Any] | None], local: LocalCode | None) -> GroupPlan:
+def _group_of(row: _Group, count: int, mapped: list[Task[..., Any]], local: LocalCode | None) -> GroupPlan:
     policy = row.policy
     function = None if policy.function is None else policy_function(policy.function, local)
     mapping = None
     if row.mapping is not None:
-        task = tasks[row.mapping.task]
-        if task is None:
-            raise ValueError("a group maps no task")
-        mapping = Mapping(task, row.mapping.source, row.mapping.parameter)
+        mapping = Mapping(mapped[row.mapping.task - count], row.mapping.source, row.mapping.parameter)
     made = GroupPolicy(policy.kind, policy.n, policy.early, policy.ids, function)
     return GroupPlan(range(row.begin, row.end), row.lasts, made, row.limit, frozenset(row.critical), mapping)

@@ -25,6 +25,23 @@ def redis_server(request: pytest.FixtureRequest, running_servers: Servers) -> Re
 
 
 @pytest.fixture
+def server(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of an empty server, for tests without an event loop."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def broken_server(running_servers: Servers) -> Iterator[redis.Redis]:
+    """The same, of one version: for what is to be shown once and not of each of them."""
+    if not servers():
+        pytest.skip("no redis-server on this machine")
+    running = running_servers.get(max(servers()))
+    with redis.Redis.from_url(running.url) as client:
+        yield client
+
+
+@pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
     """The URL of an empty server."""
     return redis_server.url

@@ -10,11 +10,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from random import Random
 
 import redis
 
 from graflow.backends.redis.scripts import Script
 from graflow.backends.redis.scripts.runs import BEAT, CLAIM, CONTROL, REAP, SETTLE, SUBMIT
+from tests.redis.protocol import Crowd, play
 from tests.redis.script_cases import forget_all, run_case
 from tests.redis.server import RedisServer
 
@@ -23,7 +25,7 @@ SCRIPTS = (SUBMIT, SETTLE, CLAIM, CONTROL, REAP, BEAT)
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is broken, the piece of text, and what stands there instead. ``first`` is the case to begin with: for what few cases show."""
+    """What is broken, the piece of text, and what stands there instead. ``first`` is the case, or crowd, to begin with: for what few show."""
 
     name: str
     text: str
@@ -152,7 +154,7 @@ PROTOCOL_MUTANTS = (
         "if n == CONTINUATION then return end\n  r.v",
     ),
     Mutant("what is due stays among what is put off", "many('ZREM', P .. 'delayed', due)", ""),
-    Mutant("another run of that id is not told apart", "r.v[GENERATION] ~= generation", "false"),
+    Mutant("another run of that id is not told apart", "r.v[GENERATION] ~= generation", "false", 128),
     Mutant("a run that is submitted twice begins twice", "if known[4] == token then return { 'created' } end", ""),
     Mutant("what no longer counts stays pending", "call('XACK', P .. 'q:' .. stream, 'g', id)\n  dropped", "dropped"),
     Mutant("what is handed back is not put in line", "if M.is_running(r, n, cycle, attempt) then enqueue(stream, o[9]) end", ""),
@@ -179,12 +181,23 @@ def cases_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[
     return None
 
 
+def crowds_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[int, str] | None:
+    """After how many crowds of workers, from its first on, a mutant is caught, and by what; None if it survives ``most`` of them."""
+    for number in range(mutant.first, mutant.first + most):
+        random = Random(f"crowd {number}")
+        try:
+            play(Crowd(server, budget=random.choice((512, 3)), replaced=mutant.scripts()), random, 40)
+        except Exception as error:
+            return number - mutant.first + 1, f"{type(error).__name__}: {error}"
+    return None
+
+
 def main() -> int:
     """Tell how soon each is caught. Returns how many survive."""
     survivors = 0
     with RedisServer() as running, redis.Redis.from_url(running.url) as server:
-        for mutant in MODEL_MUTANTS:
-            caught = cases_until_caught(server, mutant, 600)
+        for mutant in (*MODEL_MUTANTS, *PROTOCOL_MUTANTS):
+            caught = (cases_until_caught if mutant in MODEL_MUTANTS else crowds_until_caught)(server, mutant, 600)
             survivors += caught is None
             told = "SURVIVED" if caught is None else f"caught after {caught[0]:4} cases: {caught[1][:110]}"
             print(f"{mutant.name:62} {told}")
