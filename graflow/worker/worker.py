@@ -217,7 +217,12 @@ class TaskWorker:
             if held.pop(id(delivery), None) is None:
                 return  # the worker has ended without it
             self._slots.give_back(delivery.spec.handler)
-            following = await self._committer.commit(delivery, outcome)
+            try:
+                following = await self._committer.commit(delivery, outcome)
+            except BackendUnavailableError as error:  # tried for long: by now the attempt is somebody else's, or will be taken again
+                who, me = f"task {delivery.spec.task_id} of run {delivery.spec.run_id}", self.worker_id
+                logger.error("worker %s cannot write the outcome of %s: %s", me, who, error, extra={"worker_id": me})
+                return
             if not following:
                 return
             if runner.cancelling() or self._is_marked():

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from random import Random
 from typing import Any, NamedTuple
 
 import msgspec
@@ -389,42 +388,6 @@ class Crowd:
         demand(not self.messages(), f"left in line: {self.messages()}")
         lasting = [key.decode() for key in self.server.scan_iter(f"{PREFIX}*", count=1000) if self.server.ttl(key) == -1]
         demand(not lasting, f"left for ever: {lasting}")
-
-
-def play(crowd: Crowd, random: Random, steps: int) -> None:
-    """So many things in a row, and then the end. What Hypothesis does, without its wish to make a failure small."""
-    crowd.submit(random.randrange(60), lost=False)
-    for _ in range(steps):
-        worker, lost = random.choice(crowd.workers), random.random() < 0.5
-        run_id = random.choice(list(crowd.runs))
-        match random.choices(range(10), (6, 2, 2, 8, 2, 1, 2, 2, 1, 1))[0]:
-            case 0:
-                crowd.fetch(worker, random.randint(1, 4), lost=lost)
-            case 1:
-                crowd.read(worker, random.choice(("well", "lost", "put back", "reply lost")))
-            case 2:
-                crowd.recover(worker)
-            case 3 if crowd.issued:
-                how = random.choice(("as it does", "as it does", "plain", "fail", "later", "suspend", "hand back", "hand back"))
-                crowd.settle(worker, -1 - random.randrange(6), how, lost=lost, most=random.randint(0, 2))
-            case 4:
-                crowd.beat(worker)
-            case 5:
-                crowd.die(worker)
-            case 6:
-                crowd.calls.shift += random.choice(TICKS)
-            case 7:
-                crowd.reap(lost=lost)
-            case 8 if crowd.suspensions:
-                crowd.resume(run_id, 0, lost=lost)
-            case 9 if random.random() < 0.3:
-                crowd.cancel(run_id, lost=lost)
-            case 9 if random.random() < 0.5:
-                crowd.rerun(run_id, lost=lost)
-            case 9 if len(crowd.runs) < 3:
-                crowd.submit(random.randrange(60), lost=lost)
-        crowd.check()
-    crowd.finish()
 
 
 def running(plan: Plan, image: RunImage) -> Iterator[tuple[int, int, int]]:

@@ -10,13 +10,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from random import Random
 
 import redis
 
 from graflow.backends.redis.scripts import Script
 from graflow.backends.redis.scripts.runs import BEAT, CLAIM, CONTROL, REAP, SETTLE, SUBMIT
-from tests.redis.protocol import Crowd, play
+from tests.redis.crowds import play_crowd
 from tests.redis.script_cases import forget_all, run_case
 from tests.redis.server import RedisServer
 
@@ -184,9 +183,8 @@ def cases_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[
 def crowds_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[int, str] | None:
     """After how many crowds of workers, from its first on, a mutant is caught, and by what; None if it survives ``most`` of them."""
     for number in range(mutant.first, mutant.first + most):
-        random = Random(f"crowd {number}")
         try:
-            play(Crowd(server, budget=random.choice((512, 3)), replaced=mutant.scripts()), random, 40)
+            play_crowd(server, number, mutant.scripts())
         except Exception as error:
             return number - mutant.first + 1, f"{type(error).__name__}: {error}"
     return None

@@ -6,7 +6,6 @@ Broken scripts that only this notices are among the tests. ``HYPOTHESIS_PROFILE=
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from random import Random
 from typing import Any, ClassVar
 
 import pytest
@@ -16,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from graflow.backends.redis.scripts import Script
-from tests.redis.protocol import TICKS, Crowd, Worker, play
+from tests.redis.crowds import play_crowd
+from tests.redis.protocol import TICKS, Crowd, Worker
 from tests.redis.script_mutants import PROTOCOL_MUTANTS, Mutant, crowds_until_caught
 
 STEPS = 30
@@ -135,5 +135,4 @@ def test_a_broken_script_is_caught(broken_server: redis.Redis, mutant: Mutant, r
 
 def test_crowds_that_catch_broken_scripts_find_nothing_wrong_with_the_others(server: redis.Redis) -> None:
     for number in range(40):
-        random = Random(f"crowd {number}")
-        play(Crowd(server, budget=random.choice((512, 3))), random, 40)
+        play_crowd(server, number)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("graflow.redis")
 
-LARGEST_INPUT: Final = 1024 * 1024
+LARGEST_INPUT: Final = 16 * 1024 * 1024
 """bytes of one input; larger things belong into a store of their own, with their name as the input"""
 
 
@@ -86,7 +86,7 @@ class RedisCoordinator(RedisBarriers):
         """
         await self._watch.begin()
         key = self._plans.key_of(plan)
-        fields = write_inputs(options.run_id, options.inputs)
+        fields = write_inputs(options.run_id, options.inputs, limit=LARGEST_INPUT)
         inputs = codec.encode(dict(sorted(options.inputs.items())), name="inputs")
         start = options.start if options.start is not None else plan.start
         asked = encode(

@@ -72,6 +72,8 @@ class Crew:
         self.consumer: str = ""
         self.heart: Heart | None = None
         self._hands = Hands()
+        self._flights: set[asyncio.Future[None]] = set()  # calls on their way that may bring attempts
+        self._leaving: set[Token] = set()  # what is about to be settled, and in our hands no more
         self._desks: WeakKeyDictionary[Slots, Desk] = WeakKeyDictionary()
         self._queues: list[str] = []
         self._subscriptions: list[Subscription] = []
@@ -241,7 +243,7 @@ class Crew:
         """A reply was lost, and with it perhaps attempts: what is pending under our name and not in our hands is taken again."""
         desk.unsure = False
         try:
-            entries = await self._unknown_pending(desk.every_stream())
+            entries = await self._still_unknown(await self._unknown_pending(desk.every_stream()))
         except BaseException:
             desk.unsure = True
             raise
@@ -259,6 +261,13 @@ class Crew:
                 ]
         return entries
 
+    async def _still_unknown(self, entries: Entries) -> Entries:
+        """Those that no call on its way has brought, or is about to settle."""
+        unknown = [entry for entry in entries if Token(entry[0], entry[1]) not in self._leaving]
+        if unknown and self._flights:
+            await asyncio.wait(tuple(self._flights))
+        return [entry for entry in unknown if (token := Token(entry[0], entry[1])) not in self._hands and token not in self._leaving]
+
     async def _pending(self, stream: str) -> Any:
         try:
             return (await ask_all(self._client, [("XREADGROUP", "GROUP", "g", self.consumer, "COUNT", 1000, "STREAMS", stream, "0")]))[0]
@@ -269,6 +278,8 @@ class Crew:
 
     async def _ask(self, script: Any, args: Sequence[Any], desk: Desk, free: Sequence[tuple[str, int]]) -> list[Delivery]:
         """Call a script that hands attempts out. The slots that it may fill are spoken for meanwhile."""
+        flight: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._flights.add(flight)
         reserved, before = desk.reserved, self._client.repeats
         for handler, room in free:
             reserved[handler] = reserved.get(handler, 0) + max(0, room)
@@ -283,6 +294,8 @@ class Crew:
         finally:
             for handler, room in free:
                 reserved[handler] -= max(0, room)
+            self._flights.discard(flight)
+            flight.set_result(None)
 
     async def _take(self, reply: Reply, desk: Desk) -> list[Delivery]:
         self._due = asyncio.get_running_loop().time() + reply.due / 1000 if reply.due >= 0 else float("inf")
@@ -321,15 +334,22 @@ class Crew:
 
     async def settle(self, done: Sequence[tuple[Delivery, Outcome | None]], slots: Slots) -> list[Delivery]:
         """Write outcomes, and take what the freed slots can."""
-        desk = self.desk(slots)
+        ours = [(each, outcome) for each, outcome in done if isinstance(each, RedisDelivery) and self._hands.let_go(each)]
+        leaving = [each.token for each, _ in ours]
+        self._leaving.update(leaving)
+        try:
+            return await self._settle(ours, self.desk(slots))
+        finally:
+            self._leaving.difference_update(leaving)
+
+    async def _settle(self, done: Sequence[tuple[RedisDelivery, Outcome | None]], desk: Desk) -> list[Delivery]:
         fields: list[tuple[Any, ...]] = []
         prefix = self._client.keys.prefix
         for delivery, outcome in done:
-            if isinstance(delivery, RedisDelivery) and self._hands.let_go(delivery):
-                ready = settled(delivery, outcome, prefix, self._local)
-                if ready.values or ready.items:
-                    await chores.write_values(self._client, ready.values, ready.items)
-                fields.append(ready.fields)
+            ready = settled(delivery, outcome, prefix, self._local)
+            if ready.values or ready.items:
+                await chores.write_values(self._client, ready.values, ready.items)
+            fields.append(ready.fields)
         if not self.consumer:
             desk.freed.set()
             return []
@@ -338,7 +358,9 @@ class Crew:
         args = (self._client.shift, BUDGET, encode(fields), self.consumer, wanted, self._teller.take())
         found = await self._ask(SETTLE, args, desk, free)
         desk.freed.set()
-        if not found:
+        if desk.unsure:  # or what the lost reply had brought would lie about for as long as the read waits
+            await desk.unblock()
+        elif not found:
             await desk.rearm()
         return found
 

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from redis.exceptions import ResponseError
+
 from graflow.backends.redis import faults
 from graflow.backends.redis.client import BLOCK, FAILURES
 from graflow.backends.redis.keys import stream_name
@@ -123,7 +125,7 @@ class Desk:
     async def unblock(self) -> None:
         """End the read that waits, if one does."""
         link = self._link
-        if link is None or not link.alive or self._armed is None:
+        if link is None or not link.alive or self._armed is None or not self._link_id:
             return
         try:
             await self._client.line("control").ask(pack(("CLIENT", "UNBLOCK", self._link_id)))
@@ -149,7 +151,7 @@ class Desk:
     async def _connected(self) -> Link:
         if self._link is None or not self._link.alive:
             self._link = await self._client.connect(answer=BLOCK + _GRACE)
-            self._link_id = int(await self._link.ask(pack(("CLIENT", "ID"))))
+            self._link_id = await _id_of(self._link)
         return self._link
 
     async def _ensure_groups(self, link: Link, streams: Sequence[str]) -> None:
@@ -181,6 +183,15 @@ class Desk:
             self._failures += 1
             _log.warning("the wait for work broke off (%s); trying again in %g s", error, pause)
             await asyncio.sleep(pause)
+
+
+async def _id_of(link: Link) -> int:
+    """What the server calls the connection, by which a read on it can be ended; 0 for a user who may not ask."""
+    try:
+        return int(await link.ask(pack(("CLIENT", "ID"))))
+    except ResponseError as error:
+        _log.info("reads end by themselves only, after up to %g s: %s", BLOCK, error)
+        return 0
 
 
 def _entries(reply: Any, prefix: str) -> Entries:

@@ -95,8 +95,8 @@ class Keys:
         return f"{self.prefix}res:{run_id}"
 
     def failed(self, run_id: str) -> str:
-        """Hash: the failures of a run by node."""
-        return f"{self.prefix}fail:{run_id}"
+        """Sorted set: the top-level nodes of a run that failed, in the order in which they did."""
+        return f"{self.prefix}failed:{run_id}"
 
     def events(self, run_id: str) -> str:
         """Stream: what happened in a run."""
@@ -113,10 +113,6 @@ class Keys:
     def value(self, run_id: str, node: int, token: str) -> str:
         """A large result, written before the settle that names it. The run id comes last: it may hold colons, and so may a token, which is quoted."""
         return f"{self.prefix}val:{node}:{quote(token, safe='')}:{run_id}"
-
-    def answer(self, consumer: str) -> str:
-        """The reply to the consumer's last settle, for a settle that is sent again."""
-        return f"{self.prefix}ans:{consumer}"
 
     def once(self, operation: str) -> str:
         """The reply to an operation that must not happen twice, for one that is sent again."""

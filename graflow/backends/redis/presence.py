@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from graflow.backends.redis.blobs import as_text, encode
+from graflow.backends.redis.blobs import as_text
 from graflow.backends.redis.events import NUMBERS
 from graflow.backends.redis.scripts.runs import BUDGET, TELL
+from graflow.backends.redis.telling import told_once
 from graflow.wire import codec
 
 if TYPE_CHECKING:
@@ -113,4 +114,4 @@ class Presence:
             )
             for (queue, handler), task_id in missing
         ]
-        await self._client.call(TELL, (self._client.shift, BUDGET, encode(told)))
+        await self._client.call(TELL, (self._client.shift, BUDGET, told_once(told)))

@@ -55,7 +55,7 @@ class RedisTaskQueue:
         if not wanted:
             return []
         found: list[TaskSpec] = []
-        for stream, _, field, text in await self._client.call(DEQUEUE, (self._client.shift, BUDGET, "dequeue", wanted)):
+        for stream, _, field, text in await self._client.call(DEQUEUE, (self._client.shift, BUDGET, "dequeue", wanted, uuid4().hex)):
             queue, handler, priority = parse_stream(stream.decode())
             turns.took(handler)
             if field == b"t":

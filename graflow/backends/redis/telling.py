@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.events import NUMBERS
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
     from graflow.backends.redis.client import RedisClient
     from graflow.backends.redis.entries import Entry
+
+
+def told_once(told: list[tuple[Any, ...]]) -> bytes:
+    """Events for the scripts, under an id by which they know them again when they are sent twice."""
+    return encode([uuid4().hex, *told])
 
 
 class Teller:
@@ -40,7 +46,7 @@ class Teller:
     def take(self) -> bytes:
         """What is to be sent, for somebody who sends something anyhow; empty when there is nothing."""
         told, self._told = self._told, []
-        return encode(told) if told else b""
+        return told_once(told) if told else b""
 
     def _send_soon(self) -> None:
         told = self.take()

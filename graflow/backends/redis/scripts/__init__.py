@@ -34,7 +34,9 @@ class Script:
 
     def __init__(self, name: str, *parts: str, text: str | None = None) -> None:
         self.name = name
-        self.source: str = "\n".join([*map(_read, parts or (name,)), *("end)()" for part in parts if part == INSIDE)]) if text is None else text
+        self.source: str = (
+            "\n".join([*map(_read, parts or (name,)), *("end)()" for part in parts if part == INSIDE)]) if text is None else text
+        )
         self.text: str = with_numbers(self.source)
         # The name by which the server keeps a script, not a protection of anything.
         self.sha: str = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()

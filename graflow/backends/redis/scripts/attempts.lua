@@ -14,8 +14,12 @@ end
 function M.note(r, what, n, data) tell(r, what, n, M.attempt(r, n), data) end
 
 -- What tasks tell while they run: run, generation, node, cycle, attempt, number of the event, data. An attempt that is over has nothing to tell.
+--
+-- First comes the id of the operation: sent again because the reply was lost, they have been told.
 local function tell_all(list)
-  for _, t in ipairs(list) do
+  if not redis.pcall('SET', P .. 'once:' .. list[1], 1, 'EX', 60, 'NX') then return end
+  for i = 2, #list do
+    local t = list[i]
     local r = M.load(t[1])
     if r and r.v[GENERATION] == t[2] and (t[3] == RUN and not M.is_over(r) or M.is_running(r, t[3], t[4], t[5])) then
       r.events[#r.events + 1] = pack(t[6], t[3], t[5], t[7])
@@ -55,12 +59,17 @@ end
 local function settle_streams(emptied)
   for stream, number in pairs(added) do
     local key = P .. 'q:' .. stream
-    if call('XLEN', key) == number then
+    local length = call('XLEN', key) -- less than was added where some of it was handed out and dropped in the same call
+    if length == 0 then
+      call('EXPIRE', key, 86400)
+    elseif length <= number then
       call('PERSIST', key)
       redis.pcall('XGROUP', 'CREATE', key, 'g', '0')
       if call('SADD', P .. 'streams', stream) == 1 then call('PUBLISH', P .. 'queues', stream) end
+      call('EXPIRE', P .. 'streams', 604800)
     end
     call('HINCRBY', P .. 'counts', 'enqueued', number)
+    call('EXPIRE', P .. 'counts', 604800)
   end
   for stream in pairs(emptied) do
     local key = P .. 'q:' .. stream

@@ -1,0 +1,48 @@
+"""What was on its way when the server went away is neither lost nor done twice by the same worker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from blockbuster import BlockBuster
+
+from graflow import TaskWorker, WorkflowEngine, parallel, task
+from graflow.backends.redis.backend import RedisBackend
+from tests.redis.server import RedisServer
+
+WIDTH = 20
+
+
+async def test_an_outcome_that_waits_for_the_server_is_not_taken_for_a_lost_attempt(
+    blockbuster: BlockBuster, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun: list[int] = []
+    running, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(number: int) -> int:
+        begun.append(number)
+        if len(begun) == WIDTH:
+            running.set()
+        await go.wait()
+        return number
+
+    tasks = [task(f"s{number}")(slow).bind(number=number) for number in range(WIDTH)]
+    blockbuster.deactivate()
+    with RedisServer(aof=True) as server:
+        backend = RedisBackend(server.url, local_code=True, heart="loop")
+        async with TaskWorker(backend), WorkflowEngine(backend) as engine:
+            handle = await engine.submit(parallel(*tasks))
+            await asyncio.wait_for(running.wait(), 5)
+            await asyncio.to_thread(server.kill)
+            go.set()
+            await asyncio.wait_for(told(caplog, "broke off"), 5)  # and now the worker wants to know what it may have lost
+            await asyncio.to_thread(server.start)
+            result = await handle.result(timeout=20)
+    assert sorted(result.results.values()) == list(range(WIDTH))
+    assert sorted(begun) == list(range(WIDTH))
+
+
+async def told(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    while text not in caplog.text:  # noqa: ASYNC110 - the log has no event
+        await asyncio.sleep(0.01)
