@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import chain
+from operator import eq
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -194,16 +195,17 @@ class _SentTasks(list[Any]):
         self._made = made
 
     def __getitem__(self, node: Any) -> Any:
-        kind = super().__getitem__(node)
-        return None if kind == _NONE else self._made(self._ids[node], kind, self._arguments[node])
+        kind: int = super().__getitem__(node)
+        place: int = node
+        return None if kind == _NONE else self._made(self._ids[place], kind, self._arguments[place])
 
     def __iter__(self) -> Iterator[Any]:
         return map(self.__getitem__, range(len(self)))
 
     def __eq__(self, other: object) -> bool:
-        return list(self) == list(other) if isinstance(other, list) else NotImplemented
+        return isinstance(other, list) and len(self) == len(other) and all(map(eq, self, other))  # pyright: ignore[reportUnknownArgumentType]
 
-    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    __hash__ = None
 
 
 def _plan_of(body: _Body, local: LocalCode | None) -> Plan:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from graflow.backends.base import Delivery, RunOptions, Slots, Snapshot
     from graflow.backends.redis.client import RedisClient
     from graflow.backends.redis.crew import Crew
+    from graflow.backends.redis.link import Word
     from graflow.backends.redis.planstore import PlanStore
     from graflow.backends.redis.waiting import Waiting
     from graflow.core.calls import StepView
@@ -96,12 +97,17 @@ class RedisCoordinator(RedisBarriers):
                 round(self._retention), as_text(inputs), options.if_exists, self._limit or 0, f"{options.timeout}", plan.digest,
             ]
         )  # fmt: skip
-        args = [self._client.shift, BUDGET, asked, *fields]
+        args: list[Word] = [self._client.shift, BUDGET, asked, *fields]
+        watched = self._watch.watched(options.run_id)
+        before = (watched.words, self._client.repeats)
         reply = await self._client.call(SUBMIT, args)
         while reply[0] == b"no plan":
             await self._plans.upload(plan)
             reply = await self._client.call(SUBMIT, args)
-        return self._answer(reply, options, plan)
+        created = self._answer(reply, options, plan)
+        if before != (watched.words, self._client.repeats):  # its end was perhaps told before we knew of its beginning
+            watched.asked = False
+        return created
 
     def _answer(self, reply: list[Any], options: RunOptions, plan: Plan) -> bool:
         run_id = options.run_id

@@ -45,7 +45,6 @@ UNKNOWN_GRACE: Final = 600.0
 """seconds for which an attempt that nobody here can run is left to other workers: a new version may be on its way to all of them"""
 VALUES_LIVE: Final = 3600
 """seconds that a value which was written before its outcome outlives a worker that dies in between"""
-_SOON: Final = 2.0
 _PARTING: Final = 2.0
 
 
@@ -81,7 +80,6 @@ class Crew:
         self._jobs: set[asyncio.Task[None]] = set()
         self._teller = Teller(client, self._spawn)
         self._due = float("inf")
-        self._repeats = 0
         self._closed = False
 
     # ---- joining and leaving ----

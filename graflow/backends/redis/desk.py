@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from graflow.backends.redis import faults
 from graflow.backends.redis.client import BLOCK, FAILURES
 from graflow.backends.redis.keys import stream_name
-from graflow.backends.redis.link import Link, pack
+from graflow.backends.redis.link import Link, Word, pack
 from graflow.backends.redis.turns import Turns
 from graflow.core.options import PRIORITIES
 
@@ -107,7 +107,19 @@ class Desk:
             await self._ensure_groups(link, streams)
             wait = max(1, round(min(BLOCK, seconds) * 1000))
             names = [f"{prefix}q:{stream}" for stream in streams]
-            words = ("XREADGROUP", "GROUP", "g", consumer, "COUNT", 1, "BLOCK", wait, "STREAMS", self._client.keys.tick, *names)
+            words: tuple[Word, ...] = (
+                "XREADGROUP",
+                "GROUP",
+                "g",
+                consumer,
+                "COUNT",
+                1,
+                "BLOCK",
+                wait,
+                "STREAMS",
+                self._client.keys.tick,
+                *names,
+            )
             reply = await link.ask(pack((*words, *(">" for _ in range(len(names) + 1)))))
         except FAILURES as error:
             await self._failed(error)

@@ -116,7 +116,7 @@ async def _result(client: RedisClient, run_id: str, node: int, delivery: RedisDe
     plan = delivery.plan
     if node < len(plan.ids) and plan.groups[node] is not None:
         return await _group_as_list(client, run_id, node, delivery)
-    value = (await ask_all(client, [("HGET", client.keys.results(run_id), str(node))]))[0]
+    value: bytes | None = (await ask_all(client, [("HGET", client.keys.results(run_id), str(node))]))[0]
     if value is not None and value[:1] == ELSEWHERE:
         value = (await ask_all(client, [("GET", value[1:])]))[0]
     return value

@@ -64,7 +64,7 @@ def group_state(plan: Plan, group: int, image: RunImage, name_of: Callable[[int]
         sorted_[kind].append(name_of(last))
         if image.status[last] == DONE and branch not in bad:
             results[name_of(last)] = _result_of(image, last)
-    return GroupState(**{kind: tuple(names) for kind, names in sorted_.items()}, results=results)  # type: ignore[arg-type]
+    return GroupState(**{kind: tuple(names) for kind, names in sorted_.items()}, results=results)
 
 
 def members_of(plan: Plan, known: GroupPlan, group: int, image: RunImage) -> tuple[list[tuple[int, int]], list[int]]:

@@ -126,7 +126,7 @@ class RedisStepView:
         if data is None:
             return None
         given, arguments = codec.decode(data)
-        return Iteration(*given, arguments=arguments)
+        return Iteration(given[0] if given else MISSING, arguments)
 
     def result(self, node: int, *, keyed: bool = False) -> Any:
         """The result of a node, MISSING without one."""

@@ -40,7 +40,7 @@ class Watched:
     ``live`` is how many of its attempts were in somebody's hands when that was said.
     """
 
-    __slots__ = ("__weakref__", "asked", "live", "lost", "run_id", "state", "waiters", "whole")
+    __slots__ = ("__weakref__", "asked", "live", "lost", "run_id", "state", "waiters", "whole", "words")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -49,6 +49,8 @@ class Watched:
         self.lost = False
         self.asked = False
         """whether the scripts know that this process wants to be told"""
+        self.words = 0
+        """how often something was said of it"""
         self.waiters: set[asyncio.Future[None]] = set()
         self.whole: bytes | None = None
         """all there is of a small run that is over, as it came"""
@@ -61,6 +63,7 @@ class Watched:
     def take(self, state: str, live: int) -> None:
         """The scripts say where the run stands."""
         self.state, self.live = state, live
+        self.words += 1
         self.wake()
 
     def wake(self) -> None:

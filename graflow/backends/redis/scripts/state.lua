@@ -46,6 +46,8 @@ local runs, touched = {}, {}
 local PAGE = 256
 local SLICE = 4000
 
+local began = os.clock() -- of the processor: that others had it meanwhile does not count
+
 local time
 function M.now()
   if not time then
@@ -214,7 +216,7 @@ local function alike(r, n)
     if n >= a[1] and n <= a[2] then
       if not a.rec then
         a.rec = { 0, a[3], 0, {}, {}, false, false, a[5], a[6], a[7], 0, false }
-        a.rec.indegree, a.rec.base = 0, a[4] - a[1]
+        a.rec.indegree, a.rec.base, a.rec.last = 0, a[4] - a[1], a[2]
       end
       return a.rec
     end
@@ -237,6 +239,12 @@ function M.rec(r, n)
   end
   r.recs[n] = rec
   return rec
+end
+
+-- The last of the nodes from n on that are alike: tasks without edges, in no loop, each a branch of its own. Nil if n is not so plain.
+function M.alike_until(r, n)
+  local rec = M.rec(r, n)
+  return rec.base and rec.last
 end
 
 function M.head(r)
@@ -280,7 +288,7 @@ function M.made(r, n)
         local m = M.rec(r, range[3])[GROUP][OF_GROUP.MAPPING]
         range.rec = { 0, range[3], 0, {}, {}, false, false, m[3], m[4], m[5], 0, false }
         range.rec.indegree, range.rec.item, range.rec.maker, range.rec.alive = 0, true, range[3], true
-        range.rec.base = range[4] - range[1]
+        range.rec.base, range.rec.last = range[4] - range[1], range[2]
       end
       return range.rec
     end

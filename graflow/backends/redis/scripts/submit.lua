@@ -17,9 +17,9 @@ local function watch(r_key)
   call('HSET', r_key, 'watch', pack(list))
 end
 
-local known = call('HMGET', key, 'st', 'digest', 'inputs', 'token')
+local known = call('HMGET', key, 'st', 'digest', 'inputs', 'token', 'v')
 if known[1] then
-  if known[4] == token then return { 'created' } end
+  if known[4] == token then return { 'created', known[1], unpacked(known[5])[GENERATION] } end -- the reply was lost
   if known[2] ~= a[14] then return { 'other plan' } end
   if known[3] ~= inputs then return { 'other inputs' } end
   if if_exists == 'error' then return { 'exists' } end

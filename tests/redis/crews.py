@@ -1,0 +1,93 @@
+"""A worker that is quick: it takes much at once and settles much at once, on the scripts alone. For large runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import redis
+
+from graflow import TaskGraph
+from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
+from graflow.backends.redis.entries import CONTINUATION, Reply, decode_entry
+from graflow.backends.redis.image import RunImage
+from graflow.backends.redis.outcomes import continued, settled
+from graflow.backends.redis.scripts.runs import CONTROL
+from graflow.core.compiler import compile_plan
+from graflow.core.graph import Node
+from graflow.core.outcome import Outcome, Success
+from graflow.core.run import OnFailure
+from graflow.wire.local import this_process
+from tests.model.check import demand
+from tests.redis.scripted import PREFIX, Calls
+
+BATCH = 64
+Decides = Callable[[RedisDelivery], Outcome]
+_numbers = count()
+
+
+def succeeds(delivery: RedisDelivery) -> Outcome:
+    """Whatever it is, it returns."""
+    return Success(delivery.spec.node)
+
+
+class LargeRun:
+    """A run of a graph, begun."""
+
+    def __init__(self, server: redis.Redis, graph: Node[Any] | TaskGraph, *, on_failure: OnFailure = "fail", max_steps: int | None = None) -> None:
+        if isinstance(graph, Node):
+            drawn = TaskGraph("large")
+            drawn.add(graph)
+            graph = drawn
+        self.plan = compile_plan(graph)
+        self.calls = Calls(server)
+        self.server = server
+        self.id = f"large{next(_numbers)}"
+        self.calls.upload(self.plan, self.id)
+        self.held: list[Any] = []
+        self.done = 0
+        demand(self.calls.submit(self.id, self.id, on_failure=on_failure, max_steps=max_steps)[0] == b"created", "not begun")
+
+    def take(self, reply: Reply) -> None:
+        """What is handed out, and what is to go on."""
+        self.held += reply.deliveries
+        for token, text in reply.continuations:
+            entry = decode_entry(text)
+            self.held.append(continued(token.stream, token.id, entry.run_id, entry.generation, CONTINUATION))
+
+    def work(self, most: int, decides: Decides = succeeds) -> int:
+        """Settle up to so many attempts; how many there were. Continuations come on top."""
+        settled_ = 0
+        while settled_ < most:
+            if not self.held:
+                self.take(self.calls.claim("c", BATCH))
+            if not self.held:
+                break
+            outcomes: list[Any] = []
+            for each in self.held[:BATCH]:
+                if isinstance(each, tuple) and not hasattr(each, "token"):
+                    outcomes.append(each)
+                    continue
+                delivery = make_delivery(each, decode_entry(each.text), self.plan, this_process)
+                done = settled(delivery, decides(delivery), PREFIX, this_process)
+                if done.items:
+                    for begin in range(0, len(done.items[1]), 512):
+                        part = done.items[1][begin : begin + 512]
+                        self.server.hset(done.items[0], mapping={str(begin + place): item for place, item in enumerate(part)})
+                for key, value in done.values.items():
+                    self.server.set(key, value, ex=60)
+                outcomes.append(done.fields)
+                settled_ += 1
+            del self.held[:BATCH]
+            self.take(self.calls.settle(outcomes, "c", BATCH - len(self.held)))
+        self.done += settled_
+        return settled_
+
+    def cancel(self) -> None:
+        """End it from outside."""
+        demand(self.calls(CONTROL, self.id, "cancel", "enough", "token")[1] == 1, "not cancelled")
+
+    def image(self) -> RunImage:
+        """What there is of it."""
+        return self.calls.image(self.id)
