@@ -159,7 +159,9 @@ ENGINES = {
     "a backend that there is not": engine(
         'no backend for \'amqp://here\': use "memory://", "memory://?strict=1", "redis://...", or a backend object', "url", "amqp://here"
     ),
-    "a backend that is none": engine('no backend for 5: use "memory://", "memory://?strict=1", "redis://...", or a backend object', "url", 5),
+    "a backend that is none": engine(
+        'no backend for 5: use "memory://", "memory://?strict=1", "redis://...", or a backend object', "url", 5
+    ),
     "a misspelt option": engine(
         "'memory://?strickt=1' has an option that there is not; the only one is strict=1 (or 0)", "url", "memory://?strickt=1"
     ),

@@ -35,7 +35,9 @@ def succeeds(delivery: RedisDelivery) -> Outcome:
 class LargeRun:
     """A run of a graph, begun."""
 
-    def __init__(self, server: redis.Redis, graph: Node[Any] | TaskGraph, *, on_failure: OnFailure = "fail", max_steps: int | None = None) -> None:
+    def __init__(
+        self, server: redis.Redis, graph: Node[Any] | TaskGraph, *, on_failure: OnFailure = "fail", max_steps: int | None = None
+    ) -> None:
         if isinstance(graph, Node):
             drawn = TaskGraph("large")
             drawn.add(graph)
@@ -60,8 +62,8 @@ class LargeRun:
         """Settle up to so many attempts; how many there were. Continuations come on top."""
         settled_ = 0
         while settled_ < most:
-            if not self.held:
-                self.take(self.calls.claim("c", BATCH))
+            while not self.held and self.lines():
+                self.take(self.calls.claim("c", BATCH))  # brings nothing where all that it finds no longer counts
             if not self.held:
                 break
             outcomes: list[Any] = []
@@ -83,6 +85,10 @@ class LargeRun:
             self.take(self.calls.settle(outcomes, "c", BATCH - len(self.held)))
         self.done += settled_
         return settled_
+
+    def lines(self) -> int:
+        """How much is in line and in hands."""
+        return sum(self.server.xlen(f"{PREFIX}q:{stream}") for stream in self.calls.streams())
 
     def cancel(self) -> None:
         """End it from outside."""

@@ -154,7 +154,11 @@ PROTOCOL_MUTANTS = (
     ),
     Mutant("what is due stays among what is put off", "many('ZREM', P .. 'delayed', due)", ""),
     Mutant("another run of that id is not told apart", "r.v[GENERATION] ~= generation", "false", 128),
-    Mutant("a run that is submitted twice begins twice", "if known[4] == token then return { 'created', known[1], unpacked(known[5])[GENERATION] } end", ""),
+    Mutant(
+        "a run that is submitted twice begins twice",
+        "if known[4] == token then return { 'created', known[1], unpacked(known[5])[GENERATION] } end",
+        "",
+    ),
     Mutant("what no longer counts stays pending", "call('XACK', P .. 'q:' .. stream, 'g', id)\n  dropped", "dropped"),
     Mutant("what is handed back is not put in line", "if M.is_running(r, n, cycle, attempt) then enqueue(stream, o[9]) end", ""),
     Mutant(

@@ -351,6 +351,7 @@ class Crew:
         if not self.consumer:
             desk.freed.set()
             return []
+        await self._teller.sent()
         free = desk.free()
         wanted = desk.turns.wanted(free, desk.queues())
         args = (self._client.shift, BUDGET, encode(fields), self.consumer, wanted, self._teller.take())

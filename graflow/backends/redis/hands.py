@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
     from graflow.backends.redis.deliveries import RedisDelivery
     from graflow.backends.redis.entries import Token
+
+LATELY: Final = 1024
+"""runs of which it is remembered what was stopped"""
 
 Run = tuple[str, int]
 """(run id, generation)"""
@@ -27,6 +31,8 @@ class Hands:
     def __init__(self) -> None:
         self._held: dict[Token, RedisDelivery] = {}
         self._runs: dict[Run, dict[Token, RedisDelivery]] = {}
+        self._stopped: OrderedDict[Run, set[tuple[int, int, int]] | None] = OrderedDict()
+        """what was stopped lately, None for a whole run: the word of it may come before the attempt itself, on another connection"""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -42,6 +48,10 @@ class Hands:
         self._held[delivery.token] = delivery
         run = (delivery.entry.run_id, delivery.entry.generation)
         self._runs.setdefault(run, {})[delivery.token] = delivery
+        if run in self._stopped:
+            named = self._stopped[run]
+            if named is None or _name(delivery) in named:
+                delivery.stopped = True
 
     def let_go(self, delivery: RedisDelivery) -> bool:
         """It is over; False if it was not held, or not any more."""
@@ -57,11 +67,19 @@ class Hands:
     def stop(self, payload: bytes) -> None:
         """The scripts say that attempts no longer count: some of a run, or all of them."""
         parts = _stop(payload)
-        held = self._runs.get((_run(parts[0]), _number(parts[1])))
+        run = (_run(parts[0]), _number(parts[1]))
+        named = set(_attempts(parts[2])) if len(parts) > 2 else None
+        self._remember(run, named)
+        held = self._runs.get(run)
         if not held:
             return
-        named = set(_attempts(parts[2])) if len(parts) > 2 else None
         self.interrupt(each for each in list(held.values()) if named is None or _name(each) in named)
+
+    def _remember(self, run: Run, named: set[tuple[int, int, int]] | None) -> None:
+        known = self._stopped.pop(run, set[tuple[int, int, int]]())
+        self._stopped[run] = None if known is None or named is None else known | named
+        if len(self._stopped) > LATELY:
+            self._stopped.popitem(last=False)
 
     def drop_all(self) -> list[RedisDelivery]:
         """The lease has lapsed: none of them counts any more, and nothing is to be written of them."""

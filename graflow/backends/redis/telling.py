@@ -35,6 +35,8 @@ class Teller:
         self._client = client
         self._spawn = spawn
         self._told: list[tuple[Any, ...]] = []
+        self._under_way = 0
+        self._arrived = asyncio.Event()
 
     def tell(self, entry: Entry, type: str, data: Mapping[str, Any]) -> None:
         """Add an event of an attempt; it is sent after this turn of the loop, unless an outcome takes it along before."""
@@ -42,6 +44,11 @@ class Teller:
         if not self._told:
             asyncio.get_running_loop().call_soon(self._send_soon)
         self._told.append((entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt, NUMBERS[type], blob))
+
+    async def sent(self) -> None:
+        """Until what is on its way has arrived: an outcome that came before it would make it void."""
+        while self._under_way:
+            await self._arrived.wait()
 
     def take(self) -> bytes:
         """What is to be sent, for somebody who sends something anyhow; empty when there is nothing."""
@@ -51,7 +58,14 @@ class Teller:
     def _send_soon(self) -> None:
         told = self.take()
         if told:
+            self._under_way += 1
+            self._arrived.clear()
             self._spawn(self._send(told))
 
     async def _send(self, told: bytes) -> None:
-        await self._client.call(TELL, (self._client.shift, BUDGET, told))
+        try:
+            await self._client.call(TELL, (self._client.shift, BUDGET, told))
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._arrived.set()

@@ -122,7 +122,7 @@ end
 
 function M.stop_members(r, sc)
   touch(sc).h = nil -- first, lest a freed place start the next member only to stop it again
-  each(M.members(r, sc), function(n)
+  M.sweep(r, sc, M.members(r, sc), CANCELLED, WAITING, function(n)
     if M.status(r, n) <= ACTIVE then M.stop(r, n) end
   end)
 end

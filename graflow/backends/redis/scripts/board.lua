@@ -126,6 +126,88 @@ function M.give_place_back(r, sc, n)
   if sc.d.h and #sc.d.h > 0 then add(r.admissions, sc.n) end
 end
 
+-- ---- many nodes at once ----
+
+-- visit(lo, hi, status) for runs of nodes of the same status.
+function M.status_runs(r, list, visit)
+  for i = 1, #list, 2 do
+    local n, hi, first, known = list[i], list[i + 1], list[i], nil
+    while n <= hi do
+      local k = floor(n / PAGE)
+      local page, base = r.pages.s[k] or page_of(r, 's', k), k * PAGE - 1
+      for at = n - base, math.min(hi - base, PAGE) do
+        local status = (page[at] or 0) % 8
+        if status ~= known then
+          if known then visit(first, at + base - 1, known) end
+          first, known = at + base, status
+        end
+      end
+      n = (k + 1) * PAGE
+    end
+    if known then visit(first, hi, known) end
+  end
+end
+
+-- Give nodes of one scope another status: all, or those that have the status `from`. Members of a fan-out are done at once; whatever is out of the
+-- ordinary, and all that runs or has failed, is left to other(n). visited(n) hears of those done at once that have been visited before.
+function M.sweep(r, sc, list, to, from, other, visited)
+  local opened = 0
+  for i = 1, #list, 2 do
+    local n, hi = list[i], list[i + 1]
+    while n <= hi do
+      local last = not sc.early and to < FAILED and M.alike_until(r, n)
+      if not last then
+        other(n)
+        n = n + 1
+      else
+        local k = floor(n / PAGE)
+        local page, base = r.pages.s[k] or page_of(r, 's', k), k * PAGE - 1
+        last = math.min(last, hi, base + PAGE)
+        for hole = #page + 1, last - base do page[hole] = 0 end
+        for at = n - base, last - base do
+          local b = page[at]
+          local status = b % 8
+          if status == ACTIVE or status >= FAILED then
+            other(at + base)
+          elseif status ~= to and (not from or status == from) then
+            page[at] = b - status + to
+            if status == WAITING then opened = opened - 1 elseif to == WAITING then opened = opened + 1 end
+          end
+          if visited and b >= VISITED then visited(at + base) end
+        end
+        r.dirty.s[k] = true
+        n = last + 1
+      end
+    end
+  end
+  if opened ~= 0 then
+    local d = touch(sc)
+    d.o = d.o + opened
+    if d.o == 0 then push(r.drained, sc.order) end
+  end
+end
+
+-- New nodes, all of one status.
+function M.fill(r, lo, hi, status)
+  local n = lo
+  while n <= hi do
+    local k = floor(n / PAGE)
+    if n == k * PAGE and hi >= n + PAGE - 1 then
+      r.pages.s[k], r.dirty.s[k] = nil, nil
+      write(r, 's' .. k, string.rep(char(status), PAGE))
+      n = n + PAGE
+    else
+      put(r, 's', n, status)
+      n = n + 1
+    end
+  end
+end
+
+-- What is in these ranges, as a table to be asked.
+function M.region_of(list)
+  return setmetatable({}, { __index = function(_, n) return within(list, n) end })
+end
+
 function M.is_live(r, n) return n == RUN or (M.status(r, n) == ACTIVE and M.scope(r, n).d.e == 1) end
 
 -- The innermost region that has drained and not been closed yet: a loop, or a scope.

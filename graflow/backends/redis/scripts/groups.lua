@@ -10,13 +10,14 @@ function M.prepare_scope(r, sc)
   M.forget_dynamic(r, sc)
   if sc.group[OF_GROUP.MAPPING] then return M.expand(r, sc, sc.group[OF_GROUP.MAPPING]) end
   if d.u then
-    local members = {}
-    each(M.members(r, sc), function(n) members[#members + 1] = n end)
+    local members = M.members(r, sc)
     if r.v[WENT] > 0 then
-      for _, n in ipairs(members) do went(r)[n] = nil end -- what a dynamic task of the last visit had gone to
+      for n in pairs(went(r)) do
+        if within(members, n) then went(r)[n] = nil end -- what a dynamic task of the last visit had gone to
+      end
       count_went(r)
     end
-    M.reset(r, members)
+    M.reset(r, sc, members)
   end
   d.u = 1
 end
@@ -126,7 +127,7 @@ function M.make_members(r, sc, mapping, items)
     local pool = d.P or {}
     if #pool > 0 and pool[#pool] == lo - 1 then pool[#pool] = lo + upto - have - 1 else pool[#pool + 1], pool[#pool + 2] = lo, lo + upto - have - 1 end
     d.P, d.K = pool, upto
-    for n = lo, lo + upto - have - 1 do put(r, 's', n, CANCELLED) end
+    M.fill(r, lo, lo + upto - have - 1, CANCELLED)
     if r.v[LIMIT_GIVEN] == 0 then r.v[STEP_LIMIT] = r.v[STEP_LIMIT] + upto - have end
   end
   if taken then return { 0, 'm', 'taken', mapping[2] .. '[' .. taken .. ']' } end
@@ -137,17 +138,15 @@ function M.use_members(r, sc, items)
   local at = 0
   local pool = d.P or {}
   for i = 1, #pool, 2 do
-    for n = pool[i], pool[i + 1] do
-      if at >= items then
-        M.mark(r, n, CANCELLED)
-        M.forget(r, n)
-        M.unjudge_branch(r, sc, at)
-      end
-      at = at + 1
+    for n = pool[i] + math.max(0, items - at), pool[i + 1] do
+      M.mark(r, n, CANCELLED)
+      M.forget(r, n)
+      M.unjudge_branch(r, sc, at + n - pool[i])
     end
+    at = at + pool[i + 1] - pool[i] + 1
   end
   d.k = items
-  each(M.members(r, sc), function(n) M.mark(r, n, WAITING) end)
+  M.sweep(r, sc, M.members(r, sc), WAITING, nil, function(n) M.mark(r, n, WAITING) end)
 end
 
 -- What a build would have refused can be known of a mapped group only now (26).
@@ -170,11 +169,11 @@ end
 -- A group that is skipped or broken is so as a whole; its members have no results (25).
 function M.pass_over_members(r, sc, status)
   touch(sc).u = 1
-  each(M.members(r, sc), function(n)
+  M.sweep(r, sc, M.members(r, sc), status, nil, function(n)
     M.mark(r, n, status)
     M.forget(r, n)
     if M.rec(r, n)[KIND] == 1 then M.pass_over_members(r, M.scope(r, n), status) end
-  end)
+  end, function(n) M.forget(r, n) end)
 end
 
 -- ---- judging ----
@@ -226,15 +225,14 @@ end
 -- Those of the branches' last nodes whose result may be passed on: a branch that failed elsewhere has none (23).
 function M.with_results(r, sc, lasts)
   local keys = {}
-  each(lasts, function(n)
-    if M.status(r, n) == DONE and not is_bad(r, sc, M.rec_branch(r, sc, n)) then append_range(keys, n) end
+  M.status_runs(r, lasts, function(lo, hi, status)
+    if status ~= DONE then return end
+    for n = lo, (sc.d.b or 0) > 0 and hi or lo do
+      if (sc.d.b or 0) == 0 or not is_bad(r, sc, M.branch(M.rec(r, n), n)) then append_range(keys, n) end
+    end
+    if (sc.d.b or 0) == 0 then keys[#keys] = hi end
   end)
   return keys
-end
-
-function M.rec_branch(r, sc, n)
-  if (sc.d.b or 0) == 0 then return 0 end
-  return M.branch(M.rec(r, n), n)
 end
 
 function M.complete_group(r, sc, lasts)
@@ -264,27 +262,40 @@ end
 -- The policy was not met: cancel what is left and fail the group with its branches' errors.
 function M.fail_group(r, sc)
   M.stop_members(r, sc)
-  local failures, stopped = {}, {}
-  each(M.members(r, sc), function(n)
-    local status = M.status(r, n)
-    if status == FAILED then
-      local branch = M.branch(M.rec(r, n), n)
-      failures[branch] = failures[branch] or n
-    elseif status == CANCELLED then
-      stopped[M.branch(M.rec(r, n), n)] = true
-    end
-  end)
-  local failed, cancelled, skipped, causes, branch = {}, {}, {}, {}, 0
-  each(M.lasts(r, sc), function(last)
-    if failures[branch] then
-      failed[#failed + 1], failed[#failed + 2] = last, failures[branch]
-      causes[#causes + 1] = M.error_of(r, failures[branch])
-    elseif stopped[branch] then
-      append_range(cancelled, last)
-    elseif M.status(r, last) == SKIPPED then
-      append_range(skipped, last)
-    end
-    branch = branch + 1
-  end)
-  M.fail(r, sc.n, { 0, 'g', M.attempt(r, sc.n), M.lasts(r, sc), failed, cancelled, skipped, causes })
+  local members, lasts = M.members(r, sc), M.lasts(r, sc)
+  local failed, cancelled, skipped, causes = {}, {}, {}, {}
+  local function add_failed(last, n)
+    failed[#failed + 1], failed[#failed + 2] = last, n
+    causes[#causes + 1] = M.error_of(r, n)
+  end
+  if size_of(members) == size_of(lasts) then -- each branch is one node
+    M.status_runs(r, lasts, function(lo, hi, status)
+      if status == FAILED then
+        for n = lo, hi do add_failed(n, n) end
+      elseif status == CANCELLED or status == SKIPPED then
+        local list = status == CANCELLED and cancelled or skipped
+        append_range(list, lo)
+        list[#list] = hi
+      end
+    end)
+  else
+    local failures, stopped, branch = {}, {}, 0
+    M.status_runs(r, members, function(lo, hi, status)
+      for n = lo, (status == FAILED or status == CANCELLED) and hi or lo - 1 do
+        local b = M.branch(M.rec(r, n), n)
+        if status == CANCELLED then stopped[b] = true else failures[b] = failures[b] or n end
+      end
+    end)
+    each(lasts, function(last)
+      if failures[branch] then
+        add_failed(last, failures[branch])
+      elseif stopped[branch] then
+        append_range(cancelled, last)
+      elseif M.status(r, last) == SKIPPED then
+        append_range(skipped, last)
+      end
+      branch = branch + 1
+    end)
+  end
+  M.fail(r, sc.n, { 0, 'g', M.attempt(r, sc.n), lasts, failed, cancelled, skipped, causes })
 end

@@ -10,13 +10,11 @@ function M.turn(r, loop)
   local turns = d.t or {}
   if d.b == 0 and #(d.l or {}) == 0 and (#came_from > 0 or #turns > 0) then
     for _, goto_ in ipairs(turns) do came_from[#came_from + 1] = goto_[2] end
-    local body = {}
-    each(rec[OF_LOOP.BODY], function(n) body[#body + 1] = n end)
-    M.reset(r, body)
+    M.reset(r, M.scope(r, rec[OF_LOOP.SCOPE]), rec[OF_LOOP.BODY])
     -- Body nodes whose edges all come from outside start again with each round (7).
-    for _, n in ipairs(body) do
+    each(rec[OF_LOOP.BODY], function(n)
       if n ~= rec[OF_LOOP.HEADER] and M.join(r, n) == 0 then add(r.looks, n) end
-    end
+    end)
     return M.visit(r, rec[OF_LOOP.HEADER], came_from)
   end
   d.x = 1
@@ -77,7 +75,9 @@ function M.rewind(r, targets, gotos)
     if not led_to then first[#first + 1] = target end
   end
   table.sort(region)
-  M.reset(r, region)
+  local list = {}
+  for _, n in ipairs(region) do append_range(list, n) end
+  M.reset(r, M.scope(r, M.rec(r, targets[1])[SCOPE]), list)
   for _, target in ipairs(first) do
     if M.status(r, target) == WAITING then -- else an earlier visit failed at once, and its group with it
       local came_from = {}
@@ -119,16 +119,16 @@ end
 
 -- Make nodes of one scope undecided again and stop what runs there; what they had asked for and not got is forgotten.
 --
--- Results stay readable, and edges from outside keep their state (7, 31). nodes is sorted.
-function M.reset(r, nodes)
-  local region, loops, order = {}, {}, {}
-  for _, n in ipairs(nodes) do region[n] = true end
+-- Results stay readable, and edges from outside keep their state (7, 31).
+function M.reset(r, sc, list)
+  local region, loops, order, odd = M.region_of(list), {}, {}, {}
   M.forget_agenda(r, region)
-  for _, n in ipairs(nodes) do
+  M.sweep(r, sc, list, WAITING, nil, function(n)
+    odd[#odd + 1] = n
     if M.status(r, n) == ACTIVE then M.stop(r, n) end
     M.mark(r, n, WAITING)
-  end
-  for _, n in ipairs(nodes) do
+  end)
+  for _, n in ipairs(odd) do
     for _, k in ipairs(M.rec(r, n)[AROUND] or {}) do
       if not loops[k] then
         loops[k] = true
@@ -137,8 +137,8 @@ function M.reset(r, nodes)
     end
   end
   for _, k in ipairs(order) do M.reopen(r, M.loop(r, k), region) end
-  M.withdraw_gotos(r, nodes, region)
-  for _, n in ipairs(nodes) do
+  M.withdraw_gotos(r, sc, region)
+  for _, n in ipairs(odd) do
     each_out(M.rec(r, n), function(e, target)
       set_want(r, e, 0)
       M.undo(r, e, target)
@@ -158,8 +158,16 @@ function M.forget_agenda(r, region)
     if not region[n] then add(kept, n) end
   end)
   r.visits = filter(r.visits, function(item, kept)
+    local last
     for n = item[1], item[2] do
-      if not region[n] then add(kept, { n, n }) end
+      if region[n] then
+        last = nil
+      elseif last then
+        last[2] = n
+      else
+        last = { n, n }
+        add(kept, last)
+      end
     end
   end)
   r.edges = filter(r.edges, function(item, kept)
@@ -196,12 +204,11 @@ function M.reopen(r, loop, region)
 end
 
 -- Like an edge, a goto is undone with the visit that made it; those from outside the region stay.
-function M.withdraw_gotos(r, nodes, region)
+function M.withdraw_gotos(r, sc, region)
   if r.v[WENT] > 0 then
     for target, gotos in pairs(went(r)) do went(r)[target] = kept_gotos(gotos, region) end
     count_went(r)
   end
-  local sc = M.scope(r, #nodes > 0 and M.rec(r, nodes[1])[SCOPE] or RUN)
   if sc.d.g then touch(sc).g = kept_gotos(sc.d.g, region) end
   if sc.d.l then
     local kept = {}

@@ -1,8 +1,24 @@
 -- One run: outcomes in, effects out: core/run.py.
 
 local BUDGET = tonumber(ARGV[2]) -- units of work that one call may do; what is left is a continuation
-local LONG = 5e-3 -- seconds of work after which a call puts off the rest all the same
-local spent = 0
+local LONG = 4e-3 -- seconds of it after which a call puts off the rest all the same
+local spent, began = 0, nil
+
+-- Seconds. Servers that let the time stand still for a script have a clock of the processor.
+local function clock()
+  local os = rawget(_G, 'os')
+  if os and os.clock then return os.clock() end
+  local t = call('TIME')
+  return t[1] + t[2] / 1e6
+end
+
+local function takes_long()
+  if not began then
+    began = clock()
+    return false
+  end
+  return clock() - began > LONG
+end
 
 -- ---- outcomes in ----
 
@@ -186,7 +202,7 @@ function M.settle_down(r)
   while not r.ended do
     if spent >= BUDGET then break end
     spent = spent + 1
-    if spent % 16 == 0 and os.clock() - began > LONG then spent = BUDGET end
+    if spent % 16 == 0 and takes_long() then spent = BUDGET end
     local e, target = next_edge(r)
     if e then
       local ready = M.decide(r, e, target)

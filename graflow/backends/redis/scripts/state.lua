@@ -46,8 +46,6 @@ local runs, touched = {}, {}
 local PAGE = 256
 local SLICE = 4000
 
-local began = os.clock() -- of the processor: that others had it meanwhile does not count
-
 local time
 function M.now()
   if not time then
@@ -67,7 +65,7 @@ local function fresh(id, key, st, plan, v)
   return {
     id = id, key = key, st = st, digest = plan, plan = P .. 'plan:' .. plan, v = v, recs = {}, pages = { s = {}, e = {} }, raw = {},
     dirty = { s = {}, e = {} }, extras = {}, changed = {}, scopes = {}, loops = {}, loop_recs = {}, joins = {}, counts = {}, count_changes = {},
-    results = {}, fields = {}, starts = {}, stops = {}, started = {}, events = {}, made = {},
+    results = {}, read = {}, fields = {}, starts = {}, stops = {}, started = {}, events = {}, made = {},
     edges = { first = 1 }, looks = { first = 1 }, visits = { first = 1 }, admissions = { first = 1 }, drained = {}, prefix = nil,
   }
 end
@@ -458,6 +456,7 @@ local ELSEWHERE = 0xc1 -- what a result begins with that is only the name of the
 function M.result_bytes(r, n)
   if n >= r.v[PLANNED] or M.rec(r, n)[KIND] == 0 then
     local value = r.results[n]
+    if value == nil then value = r.read[n] end
     if value == nil then value = call('HGET', P .. 'res:' .. r.id, n) end
     if value and byte(value) == ELSEWHERE then value = call('GET', string.sub(value, 2)) end
     return value
@@ -468,6 +467,13 @@ function M.result_bytes(r, n)
   return char(0xdd, floor(size / 2 ^ 24) % 256, floor(size / 2 ^ 16) % 256, floor(size / 2 ^ 8) % 256, size % 256) .. table.concat(values)
 end
 
+-- Results of tasks, read at once.
+local function fetch_results(r, lo, hi)
+  local names, values = {}, r.read
+  for n = lo, hi do names[#names + 1] = n end
+  for place, value in ipairs(call('HMGET', P .. 'res:' .. r.id, unpack(names))) do values[names[place]] = value end
+end
+
 -- The results that a group's result is made of.
 function M.group_values(r, n)
   local keys = M.result_keys(r, n)
@@ -476,7 +482,14 @@ function M.group_values(r, n)
   if kept then return unpacked(kept) end
   local values = {}
   for i = 1, #keys, 2 do
-    for m = keys[i], keys[i + 1] do values[#values + 1] = M.result_bytes(r, m) or char(0xc0) end
+    local m = keys[i]
+    while m <= keys[i + 1] do
+      local last = M.alike_until(r, m)
+      last = last and math.min(last, keys[i + 1], m + SLICE - 1) or m
+      if last > m then fetch_results(r, m, last) end
+      for each_ = m, last do values[#values + 1] = M.result_bytes(r, each_) or char(0xc0) end
+      m = last + 1
+    end
   end
   return values
 end

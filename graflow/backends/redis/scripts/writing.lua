@@ -132,7 +132,7 @@ local function small_whole(r)
   for _, flat in ipairs(whole) do
     for _, word in ipairs(flat) do
       size = size + #word
-      if size > SMALL_WORD then return false end
+      if size > SMALL_WORD or byte(word) == ELSEWHERE then return false end -- what lies elsewhere is large
     end
   end
   return whole
