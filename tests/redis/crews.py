@@ -86,6 +86,20 @@ class LargeRun:
         self.done += settled_
         return settled_
 
+    def begin_all(self) -> None:
+        """Have everything started that can be: attempts are taken and held, and only the run itself goes on."""
+        attempts: list[Any] = []
+        while True:
+            self.take(self.calls.claim("c", 500))
+            attempts += [each for each in self.held if not isinstance(each, tuple) or hasattr(each, "token")]
+            goes_on = [each for each in self.held if isinstance(each, tuple) and not hasattr(each, "token")]
+            self.held = []
+            if goes_on:
+                self.calls.settle(goes_on)
+            elif self.lines() == len(attempts):
+                break
+        self.held = attempts
+
     def lines(self) -> int:
         """How much is in line and in hands."""
         return sum(self.server.xlen(f"{PREFIX}q:{stream}") for stream in self.calls.streams())

@@ -17,7 +17,7 @@ NO_METHODS = {"namespace", "partition"}
 def every_name(keys: Keys) -> list[str]:
     """All names that there can be, by their attributes and by methods given the same argument."""
     names = [value for name in Keys.__slots__ if name not in NO_METHODS and isinstance(value := getattr(keys, name), str)]
-    one = ("stream", "plan", "run", "results", "failed", "events", "channel", "channel_ttl", "answer", "once", "barrier")
+    one = ("stream", "plan", "run", "results", "failed", "events", "channel", "channel_ttl", "once", "barrier")
     one += ("inbox", "told", "changed", "door")
     return [*names, *(getattr(keys, name)("x") for name in one), keys.value("x", 1, "t")]
 
