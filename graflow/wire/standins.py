@@ -12,6 +12,9 @@ from graflow.errors import FunctionNotFoundError, GraphError
 from graflow.wire.local import LocalCode, find
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from graflow.core.arguments import FunctionSignature
     from graflow.core.policy import GroupState
 
 _specs: Final[WeakValueDictionary[tuple[int, bool], FunctionSpec]] = WeakValueDictionary()
@@ -40,7 +43,9 @@ class SentFunction(FunctionSpec):
         if name not in _FOUND_LATER:
             raise AttributeError(name)
         spec = self._spec = _spec_of(self.reference, self.is_async, self.inject_context, self._local)
-        self.name, self.signature, self.function = spec.name, spec.signature, spec.function
+        self.name: str = spec.name
+        self.signature: FunctionSignature = spec.signature
+        self.function: Callable[..., Any] = spec.function
         return getattr(spec, name)
 
 

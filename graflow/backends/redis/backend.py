@@ -57,11 +57,11 @@ class RedisBackend:
         heart: Literal["process", "loop"] = "process",
     ) -> None:
         self.clock: Clock = SystemClock()
-        self.client = RedisClient(url, namespace=namespace)
-        self.waiting = Waiting(self.client)
+        self.client: RedisClient = RedisClient(url, namespace=namespace)
+        self.waiting: Waiting = Waiting(self.client)
         code = this_process if local_code else None
-        self.plans = PlanStore(self.client, code)
-        self.crew = Crew(self.client, self.waiting, self.plans, code, grace=unknown_grace)
+        self.plans: PlanStore = PlanStore(self.client, code)
+        self.crew: Crew = Crew(self.client, self.waiting, self.plans, code, grace=unknown_grace)
         self.crew.heart = make_heart(heart, self.client, self.crew.lose)
         self.queue: RedisTaskQueue = RedisTaskQueue(self.client, limit=queue_limit)
         self.coordinator: RedisCoordinator = RedisCoordinator(

@@ -50,7 +50,7 @@ class CommitLine:
     __slots__ = ("_client", "_connecting", "_link", "name")
 
     def __init__(self, client: RedisClient, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self._client = client
         self._link: Link | None = None
         self._connecting = asyncio.Lock()
@@ -89,15 +89,15 @@ class RedisClient:
     """
 
     def __init__(self, url: str, *, namespace: str = "graflow", partition: int = 0, patience: float = PATIENCE) -> None:
-        self.settings = RedisSettings.parse(url)
-        self.keys = Keys(namespace, partition)
+        self.settings: RedisSettings = RedisSettings.parse(url)
+        self.keys: Keys = Keys(namespace, partition)
         self.patience = patience
         self.shift = 0
         self.server_version: tuple[int, ...] = ()
         self.run_id: str | None = None
         self.on_new_server: list[Callable[[], object]] = []
-        self.commands = Redis(connection_pool=self.settings.pool(greet=self._greet))
-        self.repeats = 0
+        self.commands: Redis = Redis(connection_pool=self.settings.pool(greet=self._greet))
+        self.repeats: int = 0
         """how often a script was sent again, because it was not known whether it had been carried out"""
         self._maxmemory = 0
         self._main = CommitLine(self, "commit")

@@ -46,13 +46,13 @@ class Desk:
         self._client = client
         self._queues_of = queues_of
         self.slots = slots
-        self.turns = Turns()
-        self.lock = asyncio.Lock()
+        self.turns: Turns = Turns()
+        self.lock: asyncio.Lock = asyncio.Lock()
         """one waits for work at a time"""
         self.reserved: dict[str, int] = {}
         """slots that are asked for in a call under way"""
-        self.freed = asyncio.Event()
-        self.unsure = False
+        self.freed: asyncio.Event = asyncio.Event()
+        self.unsure: bool = False
         """a read was lost: what it took is among the pending entries"""
         self._link: Link | None = None
         self._link_id = 0

@@ -54,8 +54,8 @@ class Keys:
             raise ConfigurationError(
                 f"{namespace!r} is no namespace: it is part of every key and may have neither braces nor blanks", setting="namespace"
             )
-        self.namespace = namespace
-        self.partition = partition
+        self.namespace: str = namespace
+        self.partition: int = partition
         self.prefix: str = f"{{{namespace}:{partition}}}:"
         self.streams: str = f"{self.prefix}streams"
         """set of the stream names that there are"""

@@ -40,9 +40,9 @@ class Settled:
     __slots__ = ("fields", "items", "values")
 
     def __init__(self, fields: tuple[Any, ...], values: dict[str, bytes], items: tuple[str, list[bytes]] | None) -> None:
-        self.fields = fields
-        self.values = values
-        self.items = items
+        self.fields: tuple[Any, ...] = fields
+        self.values: dict[str, bytes] = values
+        self.items: tuple[str, list[bytes]] | None = items
 
 
 def settled(delivery: RedisDelivery, outcome: Outcome | None, prefix: str, local: LocalCode | None) -> Settled:

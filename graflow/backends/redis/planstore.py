@@ -58,7 +58,7 @@ class PlanStore:
         self._submitted: OrderedDict[str, Plan] = OrderedDict()
         self._loaded: OrderedDict[str, Plan] = OrderedDict()
         self._loading: dict[str, asyncio.Future[Plan]] = {}
-        self.uploads = 0
+        self.uploads: int = 0
         """how often a plan was put on the server"""
 
     def key_of(self, plan: Plan) -> str:

@@ -54,7 +54,7 @@ class Subscription:
     __slots__ = ("_waiting", "callback", "topic")
 
     def __init__(self, waiting: Waiting, topic: _Topic, callback: Callable[[bytes | None], object]) -> None:
-        self.callback = callback
+        self.callback: Callable[[bytes | None], object] = callback
         self.topic: _Topic | None = topic
         """None when it is over"""
         self._waiting = waiting
@@ -82,11 +82,11 @@ class _Topic:
     __slots__ = ("confirmed", "known", "listeners", "name", "refused")
 
     def __init__(self, name: bytes) -> None:
-        self.name = name
+        self.name: bytes = name
         self.listeners: dict[Subscription, None] = {}
-        self.confirmed = asyncio.Event()
+        self.confirmed: asyncio.Event = asyncio.Event()
         """set while the server is known to send what is published; or when it never will"""
-        self.known = False
+        self.known: bool = False
         """whether it was confirmed before"""
         self.refused: GraflowError | None = None
 

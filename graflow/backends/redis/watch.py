@@ -43,13 +43,13 @@ class Watched:
     __slots__ = ("__weakref__", "asked", "live", "lost", "run_id", "state", "waiters", "whole", "words")
 
     def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+        self.run_id: str = run_id
         self.state: str | None = None
-        self.live = 0
-        self.lost = False
-        self.asked = False
+        self.live: int = 0
+        self.lost: bool = False
+        self.asked: bool = False
         """whether the scripts know that this process wants to be told"""
-        self.words = 0
+        self.words: int = 0
         """how often something was said of it"""
         self.waiters: set[asyncio.Future[None]] = set()
         self.whole: bytes | None = None
@@ -88,7 +88,7 @@ class RunWatch:
         self._subscriptions: list[Subscription] = []
         self._beginning = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
-        self.presence = Presence(client)
+        self.presence: Presence = Presence(client)
         self._epoch = b""
         """which life of the server this is; empty until a worker has been there"""
 

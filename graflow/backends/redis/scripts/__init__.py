@@ -33,7 +33,7 @@ class Script:
     __slots__ = ("name", "sha", "source", "text")
 
     def __init__(self, name: str, *parts: str, text: str | None = None) -> None:
-        self.name = name
+        self.name: str = name
         self.source: str = (
             "\n".join([*map(_read, parts or (name,)), *("end)()" for part in parts if part == INSIDE)]) if text is None else text
         )
