@@ -290,6 +290,15 @@ class Backend(Protocol):
         """A value as the next task will see it; raises SerializationError if it cannot travel."""
         ...
 
+    @property
+    def place(self) -> str:
+        """Where the runs live: the same text for every backend object of one server and namespace, and for no other. It holds no secret."""
+        ...
+
+    async def living(self) -> frozenset[str] | None:
+        """The workers that hold a lease now, by id; None where there are no leases."""
+        ...
+
     async def introduce(self, worker_id: str, slots: Slots) -> None:
         """A worker of this process is going to ask for work: what it is called, and what it can take."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from graflow.errors import GraflowError
 
@@ -12,8 +12,26 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from graflow.backends.base import Delivery
-    from graflow.core.context import BaseContext
+    from graflow.core.context import BaseContext, ContextServices
     from graflow.core.task import Task
+
+
+class WorkerInfo(Protocol):
+    """What a handler may know of the worker that it belongs to."""
+
+    @property
+    def worker_id(self) -> str:
+        """What the worker is called."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where its runs live; the same for all workers of one backend and namespace, and for no other."""
+        ...
+
+    async def living(self) -> frozenset[str] | None:
+        """The workers of this place that hold a lease now, by id; None where there are no leases, as in memory."""
+        ...
 
 
 class CallHost(Protocol):
@@ -21,6 +39,10 @@ class CallHost(Protocol):
 
     def context_of(self, call: TaskCall) -> BaseContext:
         """The context to hand to the task."""
+        ...
+
+    def services_of(self, call: TaskCall) -> ContextServices:
+        """What a context of this attempt is made over: for handlers that have theirs in another process."""
         ...
 
     def offload(self, call: TaskCall, function: Callable[[], Any]) -> Awaitable[Any]:
@@ -86,6 +108,11 @@ class TaskCall:
         """The context, if anybody has asked for it."""
         return self._context
 
+    @property
+    def services(self) -> ContextServices:
+        """The run's channel, results and observers, for a handler whose tasks have their context elsewhere."""
+        return self._host.services_of(self)
+
     def invoke(self) -> Awaitable[Any]:
         """Call the function the ordinary way: an ``async def`` is awaited here, a ``def`` runs in a thread of the worker.
 
@@ -113,6 +140,8 @@ class Handler(ABC):
 
     Attributes:
         concurrency: how many attempts this handler takes at once; None for the worker's own ``concurrency``.
+        timeout: seconds for tasks that set no timeout of their own, before the worker's own; None for any.
+        sends_code: whether functions must get to another process, so that those which cannot are refused when they are submitted.
 
     Example:
         >>> class Logged(Handler):
@@ -122,6 +151,8 @@ class Handler(ABC):
     """
 
     concurrency: int | None = None
+    timeout: float | None = None
+    sends_code: ClassVar[bool] = False
 
     @property
     def at_work(self) -> int:
@@ -137,6 +168,9 @@ class Handler(ABC):
 
         What this raises is the failure of the attempt. On a timeout, or when the attempt is stopped, it is cancelled.
         """
+
+    def introduce(self, worker: WorkerInfo) -> None:
+        """Called once before :meth:`start`: whose handler this is."""
 
     async def start(self) -> None:
         """Called once before the first attempt."""

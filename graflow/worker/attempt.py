@@ -91,7 +91,7 @@ class AttemptRunner:
                     call.arguments = {plan.context: call.context, **arguments}
                 handler = self._handlers[delivery.spec.handler]
                 delivery.interrupt = runner.cancel
-                timeout = delivery.task.options.timeout or self._timeout
+                timeout = delivery.task.options.timeout or handler.timeout or self._timeout
                 if not delivery.stopped:  # while there was nothing to interrupt yet
                     value = await handler.run(call) if timeout is None else await _within(timeout, handler, call)
             error: BaseException | None = code.error
@@ -122,11 +122,15 @@ class AttemptRunner:
 
     # ---- what a call asks of its host ----
 
+    def services_of(self, call: TaskCall) -> TaskServices:
+        """What a context is made over."""
+        return TaskServices(self._backend, call)
+
     def context_of(self, call: TaskCall) -> BaseContext:
         """The context to hand to the task."""
         kind = TaskContext if call.task.is_async else SyncTaskContext
         return kind(
-            TaskServices(self._backend, call),
+            self.services_of(call),
             run_id=call.run_id,
             task_id=call.task_id,
             attempt=call.attempt,

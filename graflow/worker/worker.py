@@ -98,6 +98,17 @@ class TaskWorker:
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
 
+    # ---- what its handlers may know ----
+
+    @property
+    def place(self) -> str:
+        """Where its runs live; the same for all workers of one backend and namespace, and for no other."""
+        return self.backend.place
+
+    async def living(self) -> frozenset[str] | None:
+        """The workers of this place that hold a lease now, by id; None where there are no leases, as in memory."""
+        return await self.backend.living()
+
     # ---- life ----
 
     async def run(self) -> None:
@@ -112,7 +123,11 @@ class TaskWorker:
             await self.backend.open()
             if not self.backend.local:  # in memory the runs belong to whoever made the backend, and end with it
                 stack.push_async_callback(self.backend.close)
-            for handler in {id(handler): handler for handler in self.handlers.values()}.values():  # one may have several names
+            used = {
+                id(handler): handler for name, handler in self.handlers.items() if name in self._slots.handlers
+            }  # one may have several names
+            for handler in used.values():
+                handler.introduce(self)
                 await handler.start()
                 stack.push_async_callback(handler.stop)
             resources: Mapping[str, Any] = {}

@@ -25,7 +25,7 @@ HANDLERS = names("Handler TaskCall CoroutineHandler ThreadHandler")
 
 ERRORS = {
     "GraflowError": names("""
-        GraphError RunError MissingArgumentError ArgumentTypeError TaskTimeoutError WorkerLostError ChannelTypeError SerializationError
+        GraphError RunError MissingArgumentError ArgumentTypeError TaskTimeoutError WorkerLostError ChannelTypeError HandlerError SerializationError
         UntrustedPayloadError FunctionNotFoundError QueueFullError BackendUnavailableError BackendUnsuitableError
         ConfigurationError
     """),
@@ -35,6 +35,9 @@ ERRORS = {
         RunLostError RunConflictError UnknownRunError
     """),
     "TaskFailedError": ["ParallelGroupError"],
+    "HandlerError": names("""
+        ChildDiedError OutOfMemoryError OutputLimitError ContainerEngineError ContainerLostError ImageNotFoundError PythonVersionError
+    """),
 }
 
 

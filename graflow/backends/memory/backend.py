@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from graflow.backends.memory.coordinator import MemoryCoordinator
@@ -45,6 +46,14 @@ class MemoryBackend:
     def seal(self, value: Any, *, name: str = "value") -> Any:
         """A value as the next task will see it; in strict mode SerializationError, with ``name``, if it cannot travel."""
         return codec.roundtrip(value, name=name) if self.seals else value
+
+    @property
+    def place(self) -> str:
+        """This process."""
+        return f"memory:{os.getpid()}"
+
+    async def living(self) -> None:
+        """There are no leases in memory: workers end with the process."""
 
     async def introduce(self, worker_id: str, slots: Slots) -> None:
         """Nobody else can see it."""

@@ -11,6 +11,7 @@ from graflow.backends.redis.deadletters import DeadLetters
 from graflow.backends.redis.leases import make_heart
 from graflow.backends.redis.planstore import PlanStore
 from graflow.backends.redis.queue import RedisTaskQueue
+from graflow.backends.redis.roster import workers
 from graflow.backends.redis.waiting import Waiting
 from graflow.core.clock import SystemClock
 from graflow.wire import codec
@@ -74,6 +75,15 @@ class RedisBackend:
     def seal(self, value: Any, *, name: str = "value") -> Any:
         """A value as the next task will see it; SerializationError, with ``name``, if it cannot travel."""
         return codec.roundtrip(value, name=name)
+
+    @property
+    def place(self) -> str:
+        """Server, database and namespace, without what they are reached with."""
+        return f"{self.client.where}/{self.client.keys.namespace}"
+
+    async def living(self) -> frozenset[str]:
+        """The workers that hold a lease now, by id."""
+        return frozenset(each["name"] for each in await workers(self.client))
 
     async def introduce(self, worker_id: str, slots: Slots) -> None:
         """Take a lease for this process. The first worker gives it its name."""

@@ -10,12 +10,12 @@ import msgspec
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.entries import CONTINUATION, decode_entry
-from graflow.backends.redis.failures import encode_failure
 from graflow.backends.redis.outcomes import continued, judged, unknown_here
 from graflow.backends.redis.reading import read_run
 from graflow.backends.redis.scripts.runs import BUDGET, BURY, SETTLE
 from graflow.backends.redis.verdicts import judge
 from graflow.core.outcome import describe
+from graflow.wire.failures import encode_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,12 +10,12 @@ import msgspec
 from graflow.backends.redis.blobs import from_text
 from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.entries import Entry, decode_entry
-from graflow.backends.redis.failures import decode_failure
 from graflow.backends.redis.follow import Names
 from graflow.backends.redis.keys import parse_stream
 from graflow.backends.redis.planstore import PlanGoneError
 from graflow.backends.redis.scripts import deadletters as scripts
 from graflow.errors import ConfigurationError, FunctionNotFoundError, RunConflictError, SerializationError, UnknownRunError
+from graflow.wire.failures import decode_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

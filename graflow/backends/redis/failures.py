@@ -1,13 +1,10 @@
 """Errors of a run as they are stored, and made of that again.
 
-What a task raised travels as a description, and besides as its class and state where those can travel: then the reader has the exception too, if it
-has the class. No code of the class runs when it is made again.
+What a task raised travels as :mod:`graflow.wire.failures` tells; what the scripts found wrong themselves they name by a code.
 """
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -15,10 +12,10 @@ import msgspec
 from graflow.backends.redis.blobs import from_text
 from graflow.backends.redis.image import spread
 from graflow.core import expansion
-from graflow.core.outcome import Failure, GroupFailure, TaskError, describe, policy_not_met
+from graflow.core.outcome import Failure, GroupFailure, describe, policy_not_met
 from graflow.core.wishes import clash
-from graflow.errors import GraflowError, SerializationError, WorkerLostError
-from graflow.wire import codec
+from graflow.errors import GraflowError, WorkerLostError
+from graflow.wire.failures import decode_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,50 +35,6 @@ class Names(Protocol):
     def name_of(self, node: int) -> str:
         """The id of a node, made at run time or not."""
         ...
-
-
-def encode_failure(failure: Failure) -> bytes:
-    """A failure as bytes."""
-    error = failure.error
-    told = [error.task_id, error.attempt, error.error_type, error.message, error.remote_traceback]
-    return codec.encode([*told, *_state_of(failure.exception)])
-
-
-def decode_failure(data: bytes) -> Failure:
-    """The failure that :func:`encode_failure` was given, with the exception where that can be had."""
-    parts = codec.decode(data)
-    return Failure(TaskError(*parts[:5]), _made_again(*parts[5:8]))
-
-
-def _state_of(error: BaseException | None) -> tuple[str | None, Any, Any]:
-    if error is None or "<" in type(error).__qualname__:
-        return None, None, None
-    try:
-        state = codec.roundtrip({**error.__dict__})
-        args = codec.roundtrip(list(error.args))
-    except SerializationError:
-        return None, None, None
-    state.pop("__notes__", None)
-    return f"{type(error).__module__}:{type(error).__qualname__}", args, state
-
-
-def _made_again(reference: str | None, args: Any, state: Any) -> BaseException | None:
-    module, _, name = (reference or "").partition(":")
-    found: Any = sys.modules.get(module)  # nothing is imported because it was received
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if not (isinstance(found, type) and issubclass(found, BaseException)):
-        return None
-    base: Any = next(kind for kind in found.__mro__ if kind.__module__ == "builtins")
-    try:
-        error: BaseException = base.__new__(found, *args)
-        with suppress(TypeError):  # where the class has arguments of its own
-            base.__init__(error, *args)  # SyntaxError and others keep in places of their own what they are given
-        error.args = tuple(args)
-        error.__dict__.update(state)
-    except (TypeError, AttributeError):
-        return None
-    return error
 
 
 def read_error(parts: Sequence[msgspec.Raw], node: int, names: Names) -> Failure | GroupFailure:

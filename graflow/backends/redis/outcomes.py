@@ -7,13 +7,13 @@ from urllib.parse import quote
 
 from graflow.backends.redis.blobs import as_text
 from graflow.backends.redis.deliveries import maker_finder
-from graflow.backends.redis.failures import encode_failure
 from graflow.backends.redis.keys import stream_name
 from graflow.backends.redis.plans import needs_of
 from graflow.core.calls import plan_call
 from graflow.core.outcome import Failure, Retry, Success, Suspend, describe
 from graflow.core.wishes import read_wishes
 from graflow.wire import codec
+from graflow.wire.failures import encode_failure
 from graflow.wire.tasks import encode_task
 
 if TYPE_CHECKING:

@@ -23,6 +23,14 @@
     ├── TaskTimeoutError               "
     ├── WorkerLostError                "
     ├── ChannelTypeError               "
+    ├── HandlerError                   what runs a task outside of its worker failed
+    │   ├── ChildDiedError             its process or container ended before it answered
+    │   ├── OutOfMemoryError           it was killed for the memory it took
+    │   ├── OutputLimitError           it wrote more than it may
+    │   ├── ContainerEngineError       no Docker engine answers
+    │   ├── ContainerLostError         the engine restarted, or somebody removed the container
+    │   ├── ImageNotFoundError         no such image, here or where it could be pulled from
+    │   └── PythonVersionError         pickled code, and another minor version of Python
     ├── SerializationError             a value that cannot travel
     ├── UntrustedPayloadError          a pickle without a valid signature
     ├── FunctionNotFoundError          a function that a worker cannot import
@@ -36,29 +44,20 @@ Each class has a stable ``code`` for logs and alerts; each instance keeps what i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
+
+from graflow.errors.handling import ChildDiedError as ChildDiedError
+from graflow.errors.handling import ContainerEngineError as ContainerEngineError
+from graflow.errors.handling import ContainerLostError as ContainerLostError
+from graflow.errors.handling import HandlerError as HandlerError
+from graflow.errors.handling import ImageNotFoundError as ImageNotFoundError
+from graflow.errors.handling import OutOfMemoryError as OutOfMemoryError
+from graflow.errors.handling import OutputLimitError as OutputLimitError
+from graflow.errors.handling import PythonVersionError as PythonVersionError
+from graflow.errors.root import GraflowError as GraflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-
-class GraflowError(Exception):
-    """The root of the tree: ``except GraflowError`` catches whatever Graflow itself raises.
-
-    Errors can be pickled and copied: message and fields come along, cause and traceback (as for any exception) do not.
-    """
-
-    code: ClassVar[str] = "GF000"
-
-    def __reduce__(self) -> tuple[Callable[..., GraflowError], tuple[Any, ...]]:
-        # Exception's own would call the class with the message alone, and most of these ask for fields by name.
-        return _rebuild, (type(self), self.args, dict(self.__dict__))
-
-
-def _rebuild(kind: type[GraflowError], args: tuple[Any, ...], fields: dict[str, Any]) -> GraflowError:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(fields)
-    return error
+    from collections.abc import Iterable, Mapping
 
 
 # ---- building a graph ----------------------------------------------------------------------------------------------
