@@ -355,3 +355,4 @@ for _kind in (
     PythonVersionError,
 ):  # fmt: skip
     _kind.__module__ = __name__  # where users import it from, and so what they read in a traceback and in TaskError.error_type
+del _kind
