@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from graflow.backends.base import Backend, Delivery
+    from graflow.wire.signing import Signer
     from graflow.worker.lifespan import Lifespan
     from graflow.worker.metrics import WorkerMetrics
 
@@ -76,8 +77,9 @@ class TaskWorker:
         grace: float = 25.0,
         lifespan: Lifespan | None = None,
         seed: int | None = None,
+        secret_key: str | None = None,
     ) -> None:
-        self.backend: Backend = open_backend(backend_or_url)
+        self.backend: Backend = open_backend(backend_or_url, secret_key=secret_key)
         built_in: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), "process": ProcessHandler()}
         self.handlers: dict[str, Handler] = {**built_in, **_checked(handlers or {})}
         self.worker_id: str = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
@@ -105,6 +107,11 @@ class TaskWorker:
     def place(self) -> str:
         """Where its runs live; the same for all workers of one backend and namespace, and for no other."""
         return self.backend.place
+
+    @property
+    def signer(self) -> Signer | None:
+        """The keys that code which cannot be imported is signed and verified with; None without one."""
+        return self.backend.signer
 
     async def living(self) -> frozenset[str] | None:
         """The workers of this place that hold a lease now, by id; None where there are no leases, as in memory."""
