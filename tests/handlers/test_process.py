@@ -24,11 +24,25 @@ from graflow.errors import (
 )
 from graflow.handlers import ProcessHandler
 from tests.handlers import work
+from tests.handlers.plain import PlainChildren, only_the_tests
 
 
 @pytest.fixture
 async def handler() -> ProcessHandler:
     return ProcessHandler(2)
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    return only_the_tests(tmp_path)
+
+
+@pytest.fixture(params=["a child with Graflow", "a plain Python"])
+async def either(request: pytest.FixtureRequest, code: Path) -> AsyncIterator[WorkflowEngine]:
+    """Engines whose children have Graflow installed, and have nothing but Python."""
+    handler = ProcessHandler(2) if request.param == "a child with Graflow" else PlainChildren(code)
+    async with WorkflowEngine(MemoryBackend(strict=True), handlers={"process": handler}) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -56,22 +70,22 @@ async def failure(engine: WorkflowEngine, graph: Any, **inputs: Any) -> TaskFail
 # ---- calling -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_function_runs_in_another_process(engine: WorkflowEngine) -> None:
-    assert (await engine.execute(work.who)).output != os.getpid()
+async def test_a_function_runs_in_another_process(either: WorkflowEngine) -> None:
+    assert (await either.execute(work.who)).output != os.getpid()
 
 
-async def test_a_coroutine_function_is_run_to_its_end_there(engine: WorkflowEngine) -> None:
-    assert (await engine.execute(work.add_async, inputs={"a": 2})).output == 3
+async def test_a_coroutine_function_is_run_to_its_end_there(either: WorkflowEngine) -> None:
+    assert (await either.execute(work.add_async, inputs={"a": 2})).output == 3
 
 
-async def test_parameters_by_position_only_are_filled(engine: WorkflowEngine) -> None:
-    assert (await engine.execute(work.positional, inputs={"a": 1, "c": 3})).output == [1, 5, 3]
+async def test_parameters_by_position_only_are_filled(either: WorkflowEngine) -> None:
+    assert (await either.execute(work.positional, inputs={"a": 1, "c": 3})).output == [1, 5, 3]
 
 
-async def test_types_survive_there_and_back(engine: WorkflowEngine) -> None:
+async def test_types_survive_there_and_back(either: WorkflowEngine) -> None:
     value = {"a": (1, 2), 3: {4, 5}, "colour": work.Colour.RED, "point": work.Point(1, [2]), "large": 1 << 80}
-    assert (await engine.execute(work.echo, inputs={"value": value})).output == value
-    assert (await engine.execute(work.point, inputs={"value": work.Point(1, [])})).output == work.Point(2, [1])
+    assert (await either.execute(work.echo, inputs={"value": value})).output == value
+    assert (await either.execute(work.point, inputs={"value": work.Point(1, [])})).output == work.Point(2, [1])
 
 
 async def test_a_child_is_used_again(engine: WorkflowEngine, handler: ProcessHandler) -> None:
@@ -105,13 +119,13 @@ async def test_a_child_has_the_variables_that_it_was_given() -> None:
 
 
 @pytest.mark.parametrize("using", [work.use_channel, work.use_channel_blocking])
-async def test_the_channel_works_from_there(engine: WorkflowEngine, using: Any) -> None:
-    result = await engine.execute(using)
+async def test_the_channel_works_from_there(either: WorkflowEngine, using: Any) -> None:
+    result = await either.execute(using)
     assert result.output == [(1, 2), 7, 2, ["list", "n", "tuple"]]
 
 
-async def test_threads_of_a_task_can_ask_at_the_same_time(engine: WorkflowEngine) -> None:
-    assert (await engine.execute(work.asks_from_threads)).output == 8
+async def test_threads_of_a_task_can_ask_at_the_same_time(either: WorkflowEngine) -> None:
+    assert (await either.execute(work.asks_from_threads)).output == 8
 
 
 async def test_an_error_of_the_channel_is_raised_in_the_task(engine: WorkflowEngine) -> None:
@@ -120,14 +134,14 @@ async def test_an_error_of_the_channel_is_raised_in_the_task(engine: WorkflowEng
     assert error.__cause__.key == "k"
 
 
-async def test_results_and_identity_are_known_there(engine: WorkflowEngine) -> None:
-    result = await engine.execute(work.add.bind(a=1) >> work.reads_result)
+async def test_results_and_identity_are_known_there(either: WorkflowEngine) -> None:
+    result = await either.execute(work.add.bind(a=1) >> work.reads_result)
     assert result.results["reads_result"][:4] == (2, 1, 1, "reads_result")
 
 
-async def test_what_a_task_tells_reaches_the_events_and_the_log(engine: WorkflowEngine, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_a_task_tells_reaches_the_events_and_the_log(either: WorkflowEngine, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    handle = await engine.submit(work.tells, run_id="r")
+    handle = await either.submit(work.tells, run_id="r")
     assert (await handle.result()).output == "r:tells:1"
     told = [(event.type, event.data) async for event in handle.events() if event.type in ("progress", "message")]
     assert told == [
@@ -139,14 +153,22 @@ async def test_what_a_task_tells_reaches_the_events_and_the_log(engine: Workflow
     assert (records["seen 3"].run_id, records["seen 3"].task_id, records["seen 3"].shop) == ("r", "tells", "north")  # type: ignore[attr-defined]
     assert records["broken"].name == "shop"
     assert records["broken"].colour == work.Colour.RED  # type: ignore[attr-defined]
-    for line in ("printed, with umlaut ä", "no end of line", "from C", "from a child"):
+    for line in ("printed, with umlaut ä", "no end of line"):
         assert records[line].name == "graflow.task.output"
         assert records[line].task_id == "tells"  # type: ignore[attr-defined]
 
 
-async def test_a_task_can_iterate_and_go_elsewhere(engine: WorkflowEngine) -> None:
-    assert (await engine.execute(work.counts)).output == 3
-    result = await engine.execute(work.goes >> work.passed_over >> work.landing)
+async def test_what_c_code_and_child_processes_print_is_logged(engine: WorkflowEngine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    await engine.execute(work.tells)
+    async with asyncio.timeout(10):
+        while not {"from C", "from a child"} <= {record.getMessage() for record in caplog.records}:  # noqa: ASYNC110 - another pipe
+            await asyncio.sleep(0.01)
+
+
+async def test_a_task_can_iterate_and_go_elsewhere(either: WorkflowEngine) -> None:
+    assert (await either.execute(work.counts)).output == 3
+    result = await either.execute(work.goes >> work.passed_over >> work.landing)
     assert result.results["landing"] == "landed"
     assert "passed_over" not in result.results
 
@@ -155,15 +177,15 @@ async def test_a_task_can_add_a_task_to_its_run(engine: WorkflowEngine) -> None:
     assert (await engine.execute(work.adds_a_task)).results["added"] == 41
 
 
-async def test_a_task_can_ask_to_be_tried_again_later(engine: WorkflowEngine) -> None:
-    assert (await engine.execute(work.later)).output == 2
+async def test_a_task_can_ask_to_be_tried_again_later(either: WorkflowEngine) -> None:
+    assert (await either.execute(work.later)).output == 2
 
 
 # ---- errors ------------------------------------------------------------------------------------------------------------
 
 
-async def test_what_a_task_raises_is_raised_here_with_the_traceback_of_there(engine: WorkflowEngine) -> None:
-    error = await failure(engine, work.raises)
+async def test_what_a_task_raises_is_raised_here_with_the_traceback_of_there(either: WorkflowEngine) -> None:
+    error = await failure(either, work.raises)
     assert isinstance(error.__cause__, work.Declined)
     assert error.__cause__.reason == "stolen"
     assert error.error_type == "tests.handlers.work.Declined"
@@ -171,15 +193,15 @@ async def test_what_a_task_raises_is_raised_here_with_the_traceback_of_there(eng
     assert "inside/" not in error.remote_traceback
 
 
-async def test_an_error_of_a_class_that_is_not_known_here_keeps_its_name_and_what_it_extends(engine: WorkflowEngine) -> None:
-    error = await failure(engine, work.raises_unknown)
+async def test_an_error_of_a_class_that_is_not_known_here_keeps_its_name_and_what_it_extends(either: WorkflowEngine) -> None:
+    error = await failure(either, work.raises_unknown)
     assert error.error_type == "nowhere.Homemade"
     assert isinstance(error.__cause__, LookupError)
     assert "gone" in str(error)
 
 
-async def test_an_error_that_has_no_text_is_told_all_the_same(engine: WorkflowEngine) -> None:
-    assert "Odd" in (await failure(engine, work.raises_odd)).error_type
+async def test_an_error_that_has_no_text_is_told_all_the_same(either: WorkflowEngine) -> None:
+    assert "Odd" in (await failure(either, work.raises_odd)).error_type
 
 
 @pytest.mark.parametrize("how", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
@@ -229,7 +251,7 @@ async def hung(engine: WorkflowEngine, handle: Any) -> list[int]:
 
 async def all_gone(pids: list[int]) -> None:
     async with asyncio.timeout(10):
-        while await asyncio.to_thread(any, map(is_running, pids)):
+        while await asyncio.to_thread(any, map(is_running, pids)):  # noqa: ASYNC110 - nobody tells of a stranger's end
             await asyncio.sleep(0.01)
 
 
