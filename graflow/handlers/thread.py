@@ -47,7 +47,7 @@ class ThreadHandler(Handler):
     @property
     def at_work(self) -> int:
         """How many threads run a task, those left out that wait for the event loop."""
-        return sum(not call.waiting for call in self._calls)
+        return sum(not call.delivery.waiting for call in self._calls)
 
     async def run(self, call: TaskCall) -> Any:
         """Run the task in a thread; an ``async def`` given to this handler is awaited on the loop."""

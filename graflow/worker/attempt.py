@@ -99,8 +99,8 @@ class AttemptRunner:
             error = cancelled
         finally:
             delivery.interrupt = None
-            if delivery.stopped and call is not None:
-                call.cancelled = True
+            if delivery.stopped:
+                delivery.cancelled = True
         if runner.cancelling():
             if self.closing and error is not None and not delivery.stopped:
                 raise asyncio.CancelledError  # to be handed back, whatever the task made of its being cancelled
@@ -126,7 +126,7 @@ class AttemptRunner:
         """The context to hand to the task."""
         kind = TaskContext if call.task.is_async else SyncTaskContext
         return kind(
-            TaskServices(self._backend, call),
+            TaskServices(self._backend, call.delivery),
             run_id=call.run_id,
             task_id=call.task_id,
             attempt=call.attempt,

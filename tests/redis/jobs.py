@@ -49,6 +49,21 @@ async def insist(list_name: str, ctx: TaskContext) -> None:
 
 
 @task
+async def nothing() -> None: ...
+
+
+@task
+async def given(number: int) -> int:
+    return number
+
+
+@task
+async def last_of_all(ctx: TaskContext) -> None:
+    """Ends its run with success, whatever comes after it."""
+    ctx.terminate_workflow("enough")
+
+
+@task
 async def short(ctx: TaskContext, number: int = 0) -> int:
     await insist(STARTS, ctx)
     await asyncio.sleep(0.02)

@@ -30,8 +30,7 @@ class Script:
 
     def __init__(self, name: str, *parts: str, text: str | None = None) -> None:
         self.name: str = name
-        read = [*map(_read, parts or (name,)), *("end)()" for part in parts if part == INSIDE)]
-        self._parts = read if text is None else [text]
+        self._parts = _read_all(parts or (name,)) if text is None else [text]
 
     @property
     def source(self) -> str:
@@ -76,6 +75,10 @@ def with_numbers(source: str) -> str:
 
     lines = _WORDS.sub(written, bare).split("\n")
     return "\n".join(line.strip() for line in lines if line.strip())
+
+
+def _read_all(parts: tuple[str, ...]) -> list[str]:
+    return [*map(_read, parts), *("end)()" for part in parts if part == INSIDE)]
 
 
 @cache
