@@ -102,7 +102,7 @@ def names(commands: list[Command]) -> Counter[str]:
 
 @pytest.mark.timeout(90)
 async def test_whoever_waits_sends_nothing_and_an_idle_worker_a_command_a_second(pair: tuple[RedisServer, RedisServer]) -> None:
-    without, _ = pair
+    without, served = pair
     async with AsyncExitStack() as stack:
         engines, workers = [await stack.enter_async_context(FaultProxy(server.port)) for server in pair]
         waiting = await stack.enter_async_context(waiting_on(engines.url))
@@ -110,14 +110,16 @@ async def test_whoever_waits_sends_nothing_and_an_idle_worker_a_command_a_second
         await asyncio.sleep(1)
         before = await stats(without.url)
         counted = await stats(without.url) - before  # what it costs to count
-        before = await stats(without.url)
+        before, idle_before = await stats(without.url), await stats(served.url)
         engines.seen.clear()
         workers.seen.clear()
         await asyncio.sleep(WINDOW)
         sent, idle = names(engines.seen), names(workers.seen)
         carried_out = await stats(without.url) - before - counted
+        idle_carried_out = await stats(served.url) - idle_before - counted
         assert not any(each.done() for each in waiting.tasks)
         assert sent.keys() <= {"PING"}, f"with 1000 runs, a barrier, a channel and events awaited: {sent}"
         assert sent.total() <= PINGS
         assert carried_out.total() <= PINGS, carried_out
         assert 0 < idle.total() <= WINDOW, f"an idle worker: {idle}"
+        assert 0 < idle_carried_out.total() <= WINDOW, f"an idle worker, with what its scripts call: {idle_carried_out}"
