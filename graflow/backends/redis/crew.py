@@ -145,14 +145,12 @@ class Crew:
     def _hear_stops(self, payload: bytes | None) -> None:
         if payload is not None:
             self._hands.stop(payload)
-        elif len(self._hands):  # messages may have been missed: ask after every run of which something is held
-            self._spawn(self._look_after_runs())
+        elif len(self._hands):  # messages may have been missed: ask after everything that is held
+            self._spawn(self._look_after_hands())
 
-    async def _look_after_runs(self) -> None:
-        key = self._client.keys.run
-        for run in {(each.entry.run_id, each.entry.generation) for each in self._hands}:
-            if (await ask_all(self._client, [("HGET", key(run[0]), "st")]))[0] != b"r":
-                self._hands.stop(encode(run))
+    async def _look_after_hands(self) -> None:
+        gone = await chores.unwanted(self._client, list(self._hands))
+        self._hands.interrupt(each for each in gone if each.token in self._hands)
 
     def _hear_of_queue(self, payload: bytes | None) -> None:
         self._spawn(self._look_for_queues())
