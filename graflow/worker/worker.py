@@ -95,6 +95,8 @@ class TaskWorker:
         self._fetching: asyncio.Task[None] | None = None
         self._stack: AsyncExitStack | None = None
         self._comparing = UserCode()
+        self.heeds_keyboard: bool = True
+        """whether ``KeyboardInterrupt`` in a task is taken for one from the keyboard, and ends the program; otherwise it fails the task"""
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
 
@@ -119,6 +121,7 @@ class TaskWorker:
             if self._lifespan is not None:
                 resources = await stack.enter_async_context(LifespanKeeper(self._lifespan))
             self._attempts = AttemptRunner(self.backend, self.handlers, resources, self._random, self._counter, timeout=self._task_timeout)
+            self._attempts.heeds_keyboard = self.heeds_keyboard
             await self.backend.introduce(self.worker_id, self._slots)
             self._stack = stack.pop_all()
         self._context = copy_context()

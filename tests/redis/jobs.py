@@ -101,3 +101,16 @@ def greedy(ctx: SyncTaskContext, seconds: int) -> int:
     server_for_threads().rpush(STARTS, note(ctx))
     left: int = ctypes.PyDLL(None).sleep(seconds)
     return left
+
+
+EXITS = {each.__name__: each for each in (KeyboardInterrupt, SystemExit, GeneratorExit)}
+
+
+@task
+async def leaves(kind: str) -> None:
+    raise EXITS[kind]("by itself")
+
+
+@task
+def leaves_thread(kind: str) -> None:
+    raise EXITS[kind]("by itself")
