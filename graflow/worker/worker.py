@@ -47,6 +47,7 @@ class TaskWorker:
 
     Args:
         backend_or_url: where work comes from.
+        namespace: keeps applications that share a server apart; with a URL, and the same as that of the engines that it works for.
         handlers: handlers by name, added to ``coroutine`` and ``thread``; one of these names replaces it.
         concurrency: attempts at once, for each handler that has no limit of its own.
         queues: the queues to serve, None for all.
@@ -76,8 +77,9 @@ class TaskWorker:
         grace: float = 25.0,
         lifespan: Lifespan | None = None,
         seed: int | None = None,
+        namespace: str = "graflow",
     ) -> None:
-        self.backend: Backend = open_backend(backend_or_url)
+        self.backend: Backend = open_backend(backend_or_url, namespace=namespace)
         self.handlers: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), **_checked(handlers or {})}
         self.worker_id: str = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         served = {name: handler for name, handler in self.handlers.items() if serve is None or name in serve}
