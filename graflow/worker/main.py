@@ -82,6 +82,7 @@ async def serve(worker: TaskWorker, *, ready: Callable[[], None] | None = None) 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, tell)
+    worker.heeds_keyboard = False  # what the keyboard sends comes to tell()
     try:
         async with worker:
             logger.info("worker %s is ready", worker.worker_id, extra={"worker_id": worker.worker_id})
