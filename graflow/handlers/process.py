@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from graflow.errors import ConfigurationError
 from graflow.handlers.base import Handler
-from graflow.handlers.child import Child
-from graflow.handlers.conversation import Ended
-from graflow.handlers.inside.functions import STAGE
+from graflow.handlers.inside.boundary import STAGE
 from graflow.handlers.sizes import bytes_in, check_count, check_seconds
 from graflow.wire.functions import code_for_child
 
@@ -21,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graflow.handlers.base import TaskCall, WorkerInfo
+    from graflow.handlers.children import Children
     from graflow.wire.signing import Signer
-
-logger: logging.Logger = logging.getLogger("graflow.handlers.process")
 
 RECYCLED_AFTER: Final = 1000
 """calls after which a child is replaced unless told otherwise: what leaks, leaks for so long at most"""
@@ -82,11 +77,8 @@ class ProcessHandler(Handler):
         self._start_timeout = check_seconds(start_timeout, "start_timeout")
         self._output_limit = bytes_in(output_limit, "output_limit")
         self._signer: Signer | None = None
-        self._idle: list[Child] = []
-        self._all: set[Child] = set()
+        self._children: Children | None = None
         self._calls: set[TaskCall] = set()
-        self._stopped = False
-        self._warming: set[asyncio.Task[None]] = set()
 
     @property
     def at_work(self) -> int:
@@ -96,7 +88,7 @@ class ProcessHandler(Handler):
     @property
     def children(self) -> tuple[int, ...]:
         """The process ids of all children there are now."""
-        return tuple(child.pid for child in self._all)
+        return self._children.pids if self._children is not None else ()
 
     def introduce(self, worker: WorkerInfo) -> None:
         """The worker's keys let functions without a name travel."""
@@ -104,20 +96,14 @@ class ProcessHandler(Handler):
 
     async def start(self) -> None:
         """Begin to start the children that are wanted ahead."""
-        self._stopped = False
-        for _ in range(min(self._prewarm, self.concurrency or 1)):
-            warming = asyncio.create_task(self._warm(), name="graflow-process-warm")
-            self._warming.add(warming)
-            warming.add_done_callback(self._warming.discard)
+        if self._prewarm:
+            (await self._pool()).warm(min(self._prewarm, self.concurrency or 1))
 
     async def stop(self) -> None:
         """End all children."""
-        self._stopped = True
-        for warming in self._warming:
-            warming.cancel()
-        if self._warming:
-            await asyncio.wait(self._warming)
-        await asyncio.gather(*(self._end(child) for child in list(self._all)))
+        children, self._children = self._children, None
+        if children is not None:
+            await children.close()
 
     async def run(self, call: TaskCall) -> Any:
         """Run the attempt in a child.
@@ -131,52 +117,29 @@ class ProcessHandler(Handler):
         code = code_for_child(call.task.spec, self._signer, task_id=call.task_id)
         self._calls.add(call)
         try:
-            child = await self._child()
-            try:
-                return await child.run(call, code, measure=self._recycle_memory is not None)
-            except Ended:
-                raise await child.death(call.task_id)  # noqa: B904 - it has a cause of its own: what the child wrote last
-            finally:
-                await self._put_back(child) if child.answered else await self._end(child)
+            return await (self._children or await self._pool()).run(call, code)
         finally:
             self._calls.discard(call)
 
-    # ---- the pool ----
+    async def _pool(self) -> Children:
+        """Made when it is first needed: each worker has this handler, and most have no use for what it imports."""
+        await asyncio.to_thread(_import_children)
+        from graflow.handlers.children import Children
 
-    async def _child(self) -> Child:
-        while self._idle:
-            child = self._idle.pop()  # the one used last: its memory is warm, and the others may be let go
-            if child.lives:
-                return child
-            await self._end(child)
-        return await self._new()
+        if self._children is None:
+            self._children = Children(
+                self._environment,
+                output_limit=self._output_limit,
+                patience=self._start_timeout,
+                most_calls=self._recycle_calls,
+                most_memory=self._recycle_memory,
+            )
+        return self._children
 
-    async def _new(self) -> Child:
-        child = await Child.spawn(self._environment, output_limit=self._output_limit, patience=self._start_timeout)
-        self._all.add(child)
-        return child
 
-    async def _warm(self) -> None:
-        self._idle.append(await self._new())
-
-    async def _put_back(self, child: Child) -> None:
-        worn = self._recycle_calls is not None and child.calls >= self._recycle_calls
-        swollen = self._recycle_memory is not None and child.memory > self._recycle_memory
-        if not (worn or swollen or self._stopped):
-            self._idle.append(child)
-            return
-        if self._stopped:  # the call has outlived its worker
-            await self._end(child)
-            return
-        reason = f"{child.calls} calls" if worn else f"taking {child.memory:,} bytes"
-        logger.debug("child %s is replaced after %s", child.pid, reason, extra={"pid": child.pid})
-        await self._end(child)
-
-    async def _end(self, child: Child) -> None:
-        self._all.discard(child)
-        with contextlib.suppress(ValueError):
-            self._idle.remove(child)
-        await child.end()
+def _import_children() -> None:
+    """Reads files, so it is not for the event loop."""
+    from graflow.handlers import children as children
 
 
 def _refuse_recursion(call: TaskCall) -> None:

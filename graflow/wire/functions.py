@@ -15,7 +15,6 @@ import msgspec
 from graflow.core.function import FunctionSpec
 from graflow.core.identity import code_identity, reference
 from graflow.errors import FunctionNotFoundError
-from graflow.wire import pickling
 from graflow.wire.finding import MAIN, FunctionRegistry, is_importable, registry, resolve
 from graflow.wire.local import unsendable
 from graflow.wire.signing import Signer
@@ -99,6 +98,8 @@ def _code_of(spec: FunctionSpec, signer: Signer | None, task_id: str) -> Code:
         return Code(name)
     if signer is None:
         raise unsendable(function, task_id, "a child process")
+    from graflow.wire import pickling  # when it is first needed: most processes never pickle
+
     return Code(name, pickling.dumps(function, f"task {task_id}"))
 
 

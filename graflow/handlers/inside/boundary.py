@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+STAGE = "GRAFLOW_INSIDE"
+"""the environment variable that says what a child is doing, so that a main program without its guard can be told apart"""
+
+
 class UserCode:
     """``with UserCode() as code: ...`` keeps whatever the block raises in ``code.error``.
 

@@ -10,11 +10,11 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from graflow.handlers.inside.boundary import STAGE
+
 MAIN = "__main__"
 MOST = 256
 """functions that are remembered"""
-STAGE = "GRAFLOW_INSIDE"
-"""the environment variable that says what a child is doing, so that a main program without its guard can be told apart"""
 
 
 class NotFound(Exception):

@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 from graflow.handlers.inside import contexts, standins, values
+from graflow.handlers.inside.boundary import STAGE
 from graflow.handlers.inside.calls import Caller, Kit, Requests
-from graflow.handlers.inside.functions import STAGE
 from graflow.handlers.inside.link import Link
 from graflow.handlers.inside.output import capture
 
