@@ -8,15 +8,14 @@ from typing import Any
 
 import redis
 
-from graflow import TaskGraph
 from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
 from graflow.backends.redis.entries import CONTINUATION, Reply, decode_entry
+from graflow.backends.redis.events import Told, read_events
 from graflow.backends.redis.image import RunImage
 from graflow.backends.redis.outcomes import continued, settled
 from graflow.backends.redis.scripts.runs import CONTROL
-from graflow.core.compiler import compile_plan
-from graflow.core.graph import Node
 from graflow.core.outcome import Outcome, Success
+from graflow.core.plan import Plan
 from graflow.core.run import OnFailure
 from graflow.wire.local import this_process
 from tests.model.check import demand
@@ -33,18 +32,18 @@ def succeeds(delivery: RedisDelivery) -> Outcome:
 
 
 class LargeRun:
-    """A run of a graph, begun."""
+    """A run of a plan, begun.
 
-    def __init__(
-        self, server: redis.Redis, graph: Node[Any] | TaskGraph, *, on_failure: OnFailure = "fail", max_steps: int | None = None
-    ) -> None:
-        if isinstance(graph, Node):
-            drawn = TaskGraph("large")
-            drawn.add(graph)
-            graph = drawn
-        self.plan = compile_plan(graph)
+    ``raced`` says that outcomes come in before it has come to rest, which in memory it always has.
+    """
+
+    def __init__(self, server: redis.Redis, plan: Plan, *, on_failure: OnFailure = "fail", max_steps: int | None = None, raced: bool = False) -> None:
+        self.plan, self.on_failure, self.max_steps, self.raced = plan, on_failure, max_steps, raced
         self.calls = Calls(server)
         self.server = server
+        self.history: list[tuple[int, int, int, Outcome]] = []
+        """the outcomes that were taken, in their order"""
+        self.cancelled = False
         self.id = f"large{next(_numbers)}"
         self.calls.upload(self.plan, self.id)
         self.held: list[Any] = []
@@ -58,7 +57,7 @@ class LargeRun:
             entry = decode_entry(text)
             self.held.append(continued(token.stream, token.id, entry.run_id, entry.generation, CONTINUATION))
 
-    def work(self, most: int, decides: Decides = succeeds) -> int:
+    def work(self, most: int, decides: Decides = succeeds, *, batch: int = BATCH) -> int:
         """Settle up to so many attempts; how many there were. Continuations come on top."""
         settled_ = 0
         while settled_ < most:
@@ -67,12 +66,16 @@ class LargeRun:
             if not self.held:
                 break
             outcomes: list[Any] = []
-            for each in self.held[:BATCH]:
+            meant: list[tuple[int, int, int, Outcome] | None] = []
+            for each in self.held[:batch]:
                 if isinstance(each, tuple) and not hasattr(each, "token"):
                     outcomes.append(each)
+                    meant.append(None)
                     continue
                 delivery = make_delivery(each, decode_entry(each.text), self.plan, this_process)
-                done = settled(delivery, decides(delivery), PREFIX, this_process)
+                outcome = decides(delivery)
+                meant.append((delivery.spec.node, delivery.spec.cycle, delivery.spec.attempt, outcome))
+                done = settled(delivery, outcome, PREFIX, this_process)
                 if done.items:
                     for begin in range(0, len(done.items[1]), 512):
                         part = done.items[1][begin : begin + 512]
@@ -81,10 +84,30 @@ class LargeRun:
                     self.server.set(key, value, ex=60)
                 outcomes.append(done.fields)
                 settled_ += 1
-            del self.held[:BATCH]
-            self.take(self.calls.settle(outcomes, "c", BATCH - len(self.held)))
+            del self.held[:batch]
+            reply = self.calls.settle(outcomes, "c", BATCH - len(self.held) if batch == BATCH else 0)
+            self.history += [each for each, answer in zip(meant, reply.answers, strict=True) if each is not None and answer == 1]
+            self.take(reply)
         self.done += settled_
         return settled_
+
+    def settle(self, name: str, decides: Decides = succeeds) -> None:
+        """Settle the attempt of that task, which must be in line or in hands."""
+        node, kept = self.plan.index[name], list[Any]()
+        while True:
+            self.take(self.calls.claim("c", BATCH))
+            found = [each for each in self.held if hasattr(each, "token") and decode_entry(each.text).node == node]
+            kept += [each for each in self.held if hasattr(each, "token") and each not in found]
+            goes_on = [each for each in self.held if not hasattr(each, "token")]
+            self.held = []
+            if found:
+                break
+            demand(goes_on or self.lines() > len(kept), f"{name} is not in line")
+            if goes_on:
+                self.calls.settle(goes_on)
+        self.held = [*found, *goes_on]
+        demand(self.work(1, decides, batch=len(self.held)) == 1, f"{name} was not settled")
+        self.held = [*kept, *self.held]
 
     def begin_all(self) -> None:
         """Have everything started that can be: attempts are taken and held, and only the run itself goes on."""
@@ -107,6 +130,11 @@ class LargeRun:
     def cancel(self) -> None:
         """End it from outside."""
         demand(self.calls(CONTROL, self.id, "cancel", "enough", "token")[1] == 1, "not cancelled")
+        self.cancelled = True
+
+    def told(self) -> list[Told]:
+        """All events."""
+        return [event for _, fields in self.server.xrange(f"{PREFIX}ev:{self.id}") for event in read_events(fields[b"e"])]
 
     def image(self) -> RunImage:
         """What there is of it."""
