@@ -90,10 +90,10 @@ end""",
         776,
     ),
     Mutant("gotos outlive the visit that made them", "if not region[goto_[3]] then", "if true then"),
-    Mutant("a decided group does not cancel its members", "M.stop_members(r, sc)\n  local failures", "local failures"),
+    Mutant("a decided group does not cancel its members", "M.stop_members(r, sc)\n  local members, lasts", "local members, lasts"),
     Mutant("an early group does not cancel its members", "M.stop_members(r, sc)\n  M.complete_group", "M.complete_group"),
     Mutant("early success waits for all", "if sc.d.o > 0 then return M.close_early(r, sc) end", "if sc.d.o > 0 then return end"),
-    Mutant("a failed branch has a result", "if M.status(r, n) == DONE and not is_bad", "if M.status(r, n) == DONE or is_bad"),
+    Mutant("a failed branch has a result", "if last or not is_bad(r, sc, M.branch(M.rec(r, n), n)) then", "if true then"),
     Mutant("a place is not given back", "if before == ACTIVE and b >= PLACED then M.give_place_back(r, sc, n) end", ""),
     Mutant(
         "a suspended step keeps its place", "if has(r, n, PLACED) then M.give_place_back(r, M.scope(r, M.rec(r, n)[SCOPE]), n) end", "", 80
@@ -125,12 +125,22 @@ end""",
     ),
     Mutant("one step too many", "r.v[STEPS] >= r.v[STEP_LIMIT]", "r.v[STEPS] > r.v[STEP_LIMIT]"),
     Mutant("start= skips nothing", "        M.rule_out(r, e, target)\n", ""),
-    Mutant("surplus members stay", "if at >= items then", "if false then", 108),
+    Mutant("surplus members stay", "if first <= pool[i + 1] then", "if false then", 108),
     Mutant("who led to a node is not forgotten", "    change(r, n)[CAME_FROM] = false\n", ""),
     Mutant("a second visit looks like the first", "flag(r, n, EXTRA, true)", "flag(r, n, EXTRA, has(r, n, EXTRA))"),
     Mutant("pages of edges are not written back", "  r.dirty[kind][k] = true", "  r.dirty[kind][k] = kind == 's' or nil"),
     Mutant("holes of a page are not filled", "for hole = #page + 1, i - 1 do page[hole] = 0 end", ""),
-    Mutant("a branch alike others is the first one", "a[4] + n - a[1]", "a[4]"),
+    Mutant("a branch alike others is the first one", "rec.base and rec.base + n or rec[BRANCH]", "rec.base and rec.base + rec.last or rec[BRANCH]"),
+    Mutant("many that are taken back count as one", "r.v[OUT] = r.v[OUT] - (hi - lo + 1)", "r.v[OUT] = r.v[OUT] - 1"),
+    Mutant("many that are taken back keep their places", "if not r.ended then M.give_places_back(r, sc, hi - lo + 1) end", ""),
+    Mutant("many that are cancelled are told as the first of them", "not alone and pack(list)", "not alone and pack({ list[1], list[1] })"),
+    Mutant("a stretch of nodes ends too late", "other <= last and other - 1 or last", "other <= last and other or last"),
+    Mutant("a sweep opens nothing", "d.o = d.o + number * opened", "d.o = d.o"),
+    Mutant("a sweep breaks no branches", "d.b = (d.b or 0) + number * spoilt", "d.b = d.b"),
+    Mutant("branches that are swept have not succeeded", "M.count_good(r, sc, number * (", "M.count_good(r, sc, 0 * ("),
+    Mutant("a sweep forgets that attempts were repeated", "local x = special and M.extra(r, n) or r.extras[n]", "local x = r.extras[n]"),
+    Mutant("a sweep leaves steps suspended", "if suspended then M.forget_suspension(r, n) elseif", "if"),
+    Mutant("a node beside a member is not its branch", "if own and not sc.d.d then return 0 end\n  local open", "if own then return 0 end\n  local open"),
 )
 
 PROTOCOL_MUTANTS = (
@@ -176,9 +186,10 @@ PROTOCOL_MUTANTS = (
 def cases_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[int, str] | None:
     """After how many cases, from its first on, a mutant is caught, and by what; None if it survives ``most`` of them."""
     forget_all(server)
+    broken = mutant.scripts()
     for number in range(mutant.first, mutant.first + most):
         try:
-            run_case(server, number, mutant.scripts())
+            run_case(server, number, broken)
         except Exception as error:
             return number - mutant.first + 1, f"{type(error).__name__}: {error}"
     return None
@@ -186,9 +197,10 @@ def cases_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[
 
 def crowds_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[int, str] | None:
     """After how many crowds of workers, from its first on, a mutant is caught, and by what; None if it survives ``most`` of them."""
+    broken = mutant.scripts()
     for number in range(mutant.first, mutant.first + most):
         try:
-            play_crowd(server, number, mutant.scripts())
+            play_crowd(server, number, broken)
         except Exception as error:
             return number - mutant.first + 1, f"{type(error).__name__}: {error}"
     return None

@@ -4,11 +4,31 @@
 local TOLD = {
   run_started = 0, task_started = 1, task_succeeded = 2, task_failed = 3, task_retrying = 4, task_skipped = 5, task_cancelled = 6,
   task_suspended = 7, group_started = 8, group_succeeded = 9, group_failed = 10, iteration = 11, progress = 12, message = 13, no_worker = 14,
-  run_finished = 15,
+  run_finished = 15, tasks_cancelled = 16,
 }
 
+-- Many that were cancelled one after the other are one event: attempt, and ranges of nodes.
+local function tell_cancelled(r)
+  local cancelled = r.cancelled
+  if not cancelled then return end
+  r.cancelled = nil
+  local attempt, list = cancelled[1], cancelled[2]
+  local alone = #list == 2 and list[1] == list[2]
+  r.events[#r.events + 1] = pack(alone and TOLD.task_cancelled or TOLD.tasks_cancelled, list[1], attempt, not alone and pack(list))
+end
+
 local function tell(r, what, n, attempt, data)
+  tell_cancelled(r)
   r.events[#r.events + 1] = pack(TOLD[what], n, attempt, data or false)
+end
+
+local function note_cancelled(r, lo, hi, attempt)
+  if not r.cancelled or r.cancelled[1] ~= attempt then
+    tell_cancelled(r)
+    r.cancelled = { attempt, {} }
+  end
+  local list = r.cancelled[2]
+  if list[#list] == lo - 1 then list[#list] = hi else list[#list + 1], list[#list + 2] = lo, hi end
 end
 
 function M.note(r, what, n, data) tell(r, what, n, M.attempt(r, n), data) end
@@ -22,6 +42,7 @@ local function tell_all(list)
     local t = list[i]
     local r = M.load(t[1])
     if r and r.v[GENERATION] == t[2] and (t[3] == RUN and not M.is_over(r) or M.is_running(r, t[3], t[4], t[5])) then
+      tell_cancelled(r)
       r.events[#r.events + 1] = pack(t[6], t[3], t[5], t[7])
       r.worked = true
     end
@@ -89,6 +110,17 @@ function M.start(r, n, wait)
   end
 end
 
+-- Attempts that are taken back: first node, last node, cycle, attempt.
+local function add_stop(r, lo, hi, cycle, attempt)
+  local last = r.stops[#r.stops]
+  if last and last[2] == lo - 1 and last[3] == cycle and last[4] == attempt then
+    last[2] = hi
+  else
+    r.stops[#r.stops + 1] = { lo, hi, cycle, attempt }
+  end
+  r.v[OUT] = r.v[OUT] - (hi - lo + 1)
+end
+
 -- Take back what is out for a node, and for all members when it is a group; their outcomes are refused from now on.
 function M.stop(r, n)
   local rec = M.rec(r, n)
@@ -104,25 +136,52 @@ function M.stop(r, n)
     elseif has(r, n, SUSPENDED) then
       M.unsuspend(r, n)
     elseif not has(r, n, PLACELESS) then
-      r.v[OUT] = r.v[OUT] - 1
-      local x = M.extra(r, n)
-      r.stops[#r.stops + 1] = { n, x[VISIT], x[EXTRA_ATTEMPT] }
+      add_stop(r, n, n, M.cycle(r, n), M.attempt(r, n))
     end
     flag(r, n, PLACELESS, false)
-    M.note(r, 'task_cancelled', n)
+    note_cancelled(r, n, n, M.attempt(r, n))
   end
   M.mark(r, n, CANCELLED)
 end
 
+-- The same for tasks side by side whose bytes are the same; returns what their byte is without what they had.
+function M.stop_many(r, sc, lo, hi, b)
+  if b >= PLACED then
+    b = b - PLACED
+    if not r.ended then M.give_places_back(r, sc, hi - lo + 1) end
+  end
+  local suspended = b % (2 * SUSPENDED) >= SUSPENDED
+  if suspended then b = b - SUSPENDED end
+  local placeless = b % (2 * PLACELESS) >= PLACELESS
+  if placeless then b = b - PLACELESS end
+  local special = b % (2 * EXTRA) >= EXTRA
+  if not (special or suspended or next(r.extras)) then
+    if not placeless then add_stop(r, lo, hi, 1, 1) end
+    note_cancelled(r, lo, hi, 1)
+    return b
+  end
+  for n = lo, hi do
+    local x = special and M.extra(r, n) or r.extras[n]
+    local cycle, attempt = x and x[VISIT] or 1, x and x[EXTRA_ATTEMPT] or 1
+    if suspended then M.forget_suspension(r, n) elseif not placeless then add_stop(r, n, n, cycle, attempt) end
+    note_cancelled(r, n, n, attempt)
+  end
+  return b
+end
+
 function M.unsuspend(r, n)
   flag(r, n, SUSPENDED, false)
+  M.forget_suspension(r, n)
+end
+
+function M.forget_suspension(r, n)
   r.v[SUSPENSIONS] = r.v[SUSPENSIONS] - 1
   drop(r, 'Z' .. n)
 end
 
 function M.stop_members(r, sc)
   touch(sc).h = nil -- first, lest a freed place start the next member only to stop it again
-  M.sweep(r, sc, M.members(r, sc), CANCELLED, WAITING, function(n)
+  M.sweep(r, sc, M.members(r, sc), CANCELLED, WAITING, ACTIVE, function(n)
     if M.status(r, n) <= ACTIVE then M.stop(r, n) end
   end)
 end
@@ -130,16 +189,39 @@ end
 -- Attempts that were made and taken back before anybody heard of them are neither started nor stopped.
 function M.drop_short_lived(r)
   if #r.starts == 0 or #r.stops == 0 then return end
-  local function name(a) return a[1] .. ':' .. a[2] .. ':' .. a[3] end
-  local stopped, short, kept = {}, {}, {}
-  for _, s in ipairs(r.stops) do stopped[name(s)] = true end
-  for _, s in ipairs(r.starts) do
-    if stopped[name(s)] then short[name(s)] = true else kept[#kept + 1] = s end
-  end
-  r.starts = kept
-  kept = {}
+  local alone, wide, short, kept = {}, {}, {}, {}
   for _, s in ipairs(r.stops) do
-    if not short[name(s)] then kept[#kept + 1] = s end
+    if s[1] == s[2] then alone[s[1] .. ':' .. s[3] .. ':' .. s[4]] = s else wide[#wide + 1] = s end
+  end
+  local function stopped(n, cycle, attempt)
+    local known = alone[n .. ':' .. cycle .. ':' .. attempt]
+    for i = 1, known and 0 or #wide do
+      local s = wide[i]
+      if n >= s[1] and n <= s[2] and cycle == s[3] and attempt == s[4] then return s end
+    end
+    return known
+  end
+  for _, a in ipairs(r.starts) do
+    local s = stopped(a[1], a[2], a[3])
+    if s then
+      short[s] = short[s] or {}
+      short[s][a[1]] = true
+    else
+      kept[#kept + 1] = a
+    end
+  end
+  if #kept == #r.starts then return end
+  r.starts, kept = kept, {}
+  for _, s in ipairs(r.stops) do
+    if not short[s] then
+      kept[#kept + 1] = s
+    else
+      local list = {}
+      for n = s[1], s[2] do
+        if not short[s][n] then append_range(list, n) end
+      end
+      for i = 1, #list, 2 do kept[#kept + 1] = { list[i], list[i + 1], s[3], s[4] } end
+    end
   end
   r.stops = kept
 end

@@ -37,31 +37,53 @@ function M.mark(r, n, status)
   local b = get(r, 's', n)
   local before = b % 8
   if before == status then return end
-  put(r, 's', n, b - before + status)
   local rec = M.rec(r, n)
   local sc = M.scope(r, rec[SCOPE])
+  local was_good = sc.early and M.is_good(r, sc, M.branch(rec, n))
+  put(r, 's', n, b - before + status)
   if (before <= ACTIVE) ~= (status <= ACTIVE) then M.count_open(r, sc, rec, n, status <= ACTIVE and 1 or -1) end
   if (before >= FAILED) ~= (status >= FAILED) then M.count_bad(r, sc, rec, n, status >= FAILED and 1 or -1) end
-  if sc.early then M.judge_branch(r, sc, M.branch(rec, n)) end
+  if sc.early then M.judge_branch(r, sc, M.branch(rec, n), was_good) end
   if before == ACTIVE and b >= PLACED then M.give_place_back(r, sc, n) end
 end
 
 local function open_name(sc, branch) return 'O' .. sc.n .. ':' .. branch end
 local function bad_name(sc, branch) return 'B' .. sc.n .. ':' .. branch end
 
-local function open_in(r, sc, branch)
+-- The member that is a branch by itself, one of many that are alike: its status says all there is, and only nodes made beside it are counted.
+local function lone(r, sc, branch)
+  if sc.group[OF_GROUP.MAPPING] then
+    for _, range in ipairs(ranges(r)) do
+      if range[3] == sc.n and branch >= range[4] and branch <= range[4] + range[2] - range[1] then return range[1] + branch - range[4] end
+    end
+  else
+    for _, a in ipairs(alikes(r)) do
+      if a[3] == sc.n and branch >= a[4] and branch <= a[4] + a[2] - a[1] then return a[1] + branch - a[4] end
+    end
+  end
+end
+
+-- Counted open nodes of a branch.
+local function open_in(r, sc, branch, own)
+  if own and not sc.d.d then return 0 end
   local open = count(r, open_name(sc, branch))
-  if open == nil then open = sc.group[OF_GROUP.SIZES] and sc.group[OF_GROUP.SIZES][branch + 1] or 0 end
+  if open == nil then open = not own and sc.group[OF_GROUP.SIZES] and sc.group[OF_GROUP.SIZES][branch + 1] or 0 end
   return open
+end
+
+-- Counted failed and broken ones.
+local function bad_in(r, sc, branch, own)
+  if own and not sc.d.d then return 0 end
+  return count(r, bad_name(sc, branch)) or 0
 end
 
 function M.count_open(r, sc, rec, n, by)
   local d = touch(sc)
   d.o = d.o + by
   if d.o == 0 then push(r.drained, sc.order) end
-  if sc.early then
+  if sc.early and not rec.base then
     local branch = M.branch(rec, n)
-    set_count(r, open_name(sc, branch), open_in(r, sc, branch) + by)
+    set_count(r, open_name(sc, branch), open_in(r, sc, branch, lone(r, sc, branch)) + by)
   end
   for _, k in ipairs(rec[AROUND] or {}) do
     local loop = M.loop(r, k)
@@ -81,10 +103,15 @@ end
 function M.count_bad(r, sc, rec, n, by)
   if sc.n ~= RUN then
     local branch = M.branch(rec, n)
-    local name = bad_name(sc, branch)
-    local before = count(r, name) or 0
+    local own = rec.base and n or lone(r, sc, branch)
+    local before = bad_in(r, sc, branch, own)
     local after = before + by
-    set_count(r, name, after ~= 0 and after or nil)
+    if not rec.base then
+      set_count(r, bad_name(sc, branch), after ~= 0 and after or nil)
+      if own and M.status(r, own) >= FAILED then before, after = before + 1, after + 1 end
+    elseif by < 0 then
+      before, after = before + 1, before
+    end
     if (before == 0) ~= (after == 0) then
       local d = touch(sc)
       d.b = (d.b or 0) + by
@@ -97,32 +124,37 @@ function M.count_bad(r, sc, rec, n, by)
   end
 end
 
-local function is_bad(r, sc, branch) return (sc.d.b or 0) > 0 and (count(r, bad_name(sc, branch)) or 0) ~= 0 end
+local function is_bad(r, sc, branch)
+  if (sc.d.b or 0) == 0 then return false end
+  local own = lone(r, sc, branch)
+  return own and M.status(r, own) >= FAILED or bad_in(r, sc, branch, own) ~= 0
+end
+
+-- Whether a branch has succeeded, as far as it goes: nothing of it is undecided, and nothing failed or broken.
+function M.is_good(r, sc, branch)
+  local own = lone(r, sc, branch)
+  return not (own and M.status(r, own) <= ACTIVE) and open_in(r, sc, branch, own) == 0 and not is_bad(r, sc, branch)
+end
 
 -- Keep count of the branches that have succeeded, for a policy that need not wait for the others (24).
-function M.judge_branch(r, sc, branch)
-  local name = 'U' .. sc.n .. ':' .. branch
-  local before, after = count(r, name) == 1, open_in(r, sc, branch) == 0 and not is_bad(r, sc, branch)
-  if before ~= after then
-    local d = touch(sc)
-    d.s = (d.s or 0) + (after and 1 or -1)
-    set_count(r, name, after and 1 or nil)
-  end
+function M.judge_branch(r, sc, branch, before)
+  local after = M.is_good(r, sc, branch)
+  if before ~= after then M.count_good(r, sc, after and 1 or -1) end
   if after and sc.d.s >= sc.group[OF_GROUP.N] then push(r.drained, sc.order) end
 end
 
--- A branch that there is none of any more has not succeeded.
-function M.unjudge_branch(r, sc, branch)
-  local name = 'U' .. sc.n .. ':' .. branch
-  if sc.early and count(r, name) == 1 then
-    touch(sc).s = sc.d.s - 1
-    set_count(r, name, nil)
-  end
+function M.count_good(r, sc, by)
+  local d = touch(sc)
+  d.s = (d.s or 0) + by
 end
 
 function M.give_place_back(r, sc, n)
   flag(r, n, PLACED, false)
-  touch(sc).p = sc.d.p - 1
+  M.give_places_back(r, sc, 1)
+end
+
+function M.give_places_back(r, sc, number)
+  touch(sc).p = sc.d.p - number
   if sc.d.h and #sc.d.h > 0 then add(r.admissions, sc.n) end
 end
 
@@ -134,56 +166,89 @@ function M.status_runs(r, list, visit)
     local n, hi, first, known = list[i], list[i + 1], list[i], nil
     while n <= hi do
       local k = floor(n / PAGE)
-      local page, base = r.pages.s[k] or page_of(r, 's', k), k * PAGE - 1
-      for at = n - base, math.min(hi - base, PAGE) do
-        local status = (page[at] or 0) % 8
+      local base = k * PAGE - 1
+      local text, last = page_text(r, k), math.min(hi - base, PAGE)
+      local at = n - base
+      while at <= last do
+        local status = byte(text, at) % 8
         if status ~= known then
           if known then visit(first, at + base - 1, known) end
           first, known = at + base, status
         end
+        at = end_of_stretch(text, at, last) + 1
       end
-      n = (k + 1) * PAGE
+      n = base + PAGE + 1
     end
     if known then visit(first, hi, known) end
   end
 end
 
--- Give nodes of one scope another status: all, or those that have the status `from`. Members of a fan-out are done at once; whatever is out of the
--- ordinary, and all that runs or has failed, is left to other(n). visited(n) hears of those done at once that have been visited before.
-function M.sweep(r, sc, list, to, from, other, visited)
-  local opened = 0
+-- What a change of so many branches at once means to their scope: each is one node, and nothing was made beside it.
+local function count_many(r, sc, rec, lo, hi, before, after)
+  local number, d = hi - lo + 1, touch(sc)
+  local opened = (after <= ACTIVE and 1 or 0) - (before <= ACTIVE and 1 or 0)
+  d.o = d.o + number * opened
+  if opened < 0 and d.o == 0 then push(r.drained, sc.order) end
+  local spoilt = (after >= FAILED and 1 or 0) - (before >= FAILED and 1 or 0)
+  if spoilt ~= 0 then
+    d.b = (d.b or 0) + number * spoilt
+    for _, branch in ipairs(d.C or sc.group[OF_GROUP.CRITICAL]) do
+      if branch >= M.branch(rec, lo) and branch <= M.branch(rec, hi) then d.c = (d.c or 0) + spoilt end
+    end
+  end
+  if sc.early then
+    M.count_good(r, sc, number * ((after > ACTIVE and after < FAILED and 1 or 0) - (before > ACTIVE and before < FAILED and 1 or 0)))
+    if d.s >= sc.group[OF_GROUP.N] then push(r.drained, sc.order) end
+  end
+end
+
+-- The part of one page of a sweep: stretch by stretch, and then all its bytes at once.
+local function sweep_page(r, sc, n, last, to, least, most, counts, visited)
+  local k = floor(n / PAGE)
+  local base = k * PAGE - 1
+  local text, from, upto = page_text(r, k), n - base, last - base
+  local changed, at = {}, from
+  while at <= upto do
+    local b, stretch = byte(text, at), end_of_stretch(text, at, upto)
+    local status = b % 8
+    if status ~= to and status >= least and status <= most then
+      local new = status == ACTIVE and M.stop_many(r, sc, at + base, stretch + base, b) or b
+      changed[char(b)] = char(new - new % 8 + to)
+      if counts then counts(at + base, stretch + base, status) end
+    end
+    if visited and b >= VISITED then visited(at + base, stretch + base) end
+    at = stretch + 1
+  end
+  if next(changed) then
+    local alone = from == 1 and upto == PAGE and end_of_stretch(text, 1, PAGE) == PAGE
+    local swept = alone and rep(changed[sub(text, 1, 1)], PAGE) or string.gsub(sub(text, from, upto), '.', changed)
+    put_page_text(r, k, sub(text, 1, from - 1) .. swept .. sub(text, upto + 1))
+  end
+end
+
+-- Give nodes of one scope the status `to`: those whose status is from `least` to `most`; what runs is stopped. Members of a fan-out are done a page
+-- at a time, and of a run that has ended all tasks are: nobody counts any more. What is more than that is left to other(n). visited(lo, hi) hears of
+-- those done at once that have been visited before.
+function M.sweep(r, sc, list, to, least, most, other, visited)
+  local simple = sc.n ~= RUN and not (sc.d.d and (sc.early or to >= FAILED or (sc.d.b or 0) > 0)) -- else branches may be more than one node
+  local plain = simple and most <= ACTIVE and not sc.early and sc.group[OF_GROUP.PLAIN] == 1 -- then nothing but open nodes is counted
   for i = 1, #list, 2 do
     local n, hi = list[i], list[i + 1]
     while n <= hi do
-      local last = not sc.early and to < FAILED and M.alike_until(r, n)
+      local last
+      if r.ended then last = M.tasks_until(r, n) elseif plain then last = hi elseif simple then last = M.alike_until(r, n) end
       if not last then
         other(n)
         n = n + 1
       else
-        local k = floor(n / PAGE)
-        local page, base = r.pages.s[k] or page_of(r, 's', k), k * PAGE - 1
-        last = math.min(last, hi, base + PAGE)
-        for hole = #page + 1, last - base do page[hole] = 0 end
-        for at = n - base, last - base do
-          local b = page[at]
-          local status = b % 8
-          if status == ACTIVE or status >= FAILED then
-            other(at + base)
-          elseif status ~= to and (not from or status == from) then
-            page[at] = b - status + to
-            if status == WAITING then opened = opened - 1 elseif to == WAITING then opened = opened + 1 end
-          end
-          if visited and b >= VISITED then visited(at + base) end
-        end
-        r.dirty.s[k] = true
+        last = math.min(last, hi, (floor(n / PAGE) + 1) * PAGE - 1)
+        local rec = not r.ended and (plain and {} or M.rec(r, n))
+        sweep_page(r, sc, n, last, to, least, most, rec and function(from, upto, status)
+          count_many(r, sc, rec, from, upto, status, to)
+        end, visited)
         n = last + 1
       end
     end
-  end
-  if opened ~= 0 then
-    local d = touch(sc)
-    d.o = d.o + opened
-    if d.o == 0 then push(r.drained, sc.order) end
   end
 end
 
@@ -194,7 +259,7 @@ function M.fill(r, lo, hi, status)
     local k = floor(n / PAGE)
     if n == k * PAGE and hi >= n + PAGE - 1 then
       r.pages.s[k], r.dirty.s[k] = nil, nil
-      write(r, 's' .. k, string.rep(char(status), PAGE))
+      write(r, 's' .. k, rep(char(status), PAGE))
       n = n + PAGE
     else
       put(r, 's', n, status)

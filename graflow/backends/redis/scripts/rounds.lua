@@ -123,7 +123,7 @@ end
 function M.reset(r, sc, list)
   local region, loops, order, odd = M.region_of(list), {}, {}, {}
   M.forget_agenda(r, region)
-  M.sweep(r, sc, list, WAITING, nil, function(n)
+  M.sweep(r, sc, list, WAITING, ACTIVE, BROKEN, function(n)
     odd[#odd + 1] = n
     if M.status(r, n) == ACTIVE then M.stop(r, n) end
     M.mark(r, n, WAITING)

@@ -283,15 +283,15 @@ function M.conclude(r)
   M.finish(r, 'succeeded', 'completed')
 end
 
-local FEW = 2048 -- nodes of a run whose end takes back each of them; of a larger run the reader does, and workers are told of the run as a whole
+local FEW = 2 ^ 17 -- nodes of a run whose end takes back each of them; of a larger run the reader does
 
 -- End the run: nothing goes on, and what is out is taken back.
 function M.finish(r, status, cause, n, reason)
   r.ended = { status, cause, n or false, reason or '' }
   if r.v[NEXT] <= FEW then
-    for node = 0, r.v[NEXT] - 1 do
+    M.sweep(r, M.scope(r, RUN), { 0, r.v[NEXT] - 1 }, CANCELLED, ACTIVE, ACTIVE, function(node)
       if M.status(r, node) == ACTIVE then M.stop(r, node) end
-    end
+    end)
   else
     r.swept = true
   end

@@ -12,6 +12,7 @@
 local P, call = KEYS[1], redis.call
 local pack, unpacked = cmsgpack.pack, cmsgpack.unpack
 local floor, byte, char = math.floor, string.byte, string.char
+local sub, find, rep = string.sub, string.find, string.rep
 
 local WAITING, ACTIVE, DONE, SKIPPED, CANCELLED, HANDLED, FAILED, BROKEN = 0, 1, 2, 3, 4, 5, 6, 7
 local FIRE, SKIP, BREAK = 1, 2, 3
@@ -20,7 +21,7 @@ local RUN = -1
 local VISITED, EXTRA, PLACELESS, SUSPENDED, PLACED = 8, 16, 32, 64, 128
 -- A node of the plan, as backends/redis/plans.py writes it
 local KIND, SCOPE, BRANCH, OUTS, INS, RELEASED, AROUND, MAX_CYCLES, STREAM, NEEDS, FLAGS, GROUP = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
-local OF_GROUP = { LO = 1, HI = 2, POLICY = 3, N = 4, EARLY = 5, CRITICAL = 6, LIMIT = 7, DEPTH = 8, ROOTS = 9, LASTS = 10, SIZES = 11, MAPPING = 12 }
+local OF_GROUP = { LO = 1, HI = 2, POLICY = 3, N = 4, EARLY = 5, CRITICAL = 6, LIMIT = 7, DEPTH = 8, ROOTS = 9, LASTS = 10, SIZES = 11, MAPPING = 12, PLAIN = 13, EVEN = 14 }
 local POLICY = { STRICT = 0, BEST_EFFORT = 1, AT_LEAST = 2, CRITICAL = 3, CUSTOM = 4 }
 -- The numbers of a run that every script needs
 local STEPS, STEP_LIMIT, LIMIT_GIVEN, OUT, LIVE, SUSPENSIONS, NEXT, SEQUENCE, CONTINUING, WENT, CONTINUE, GENERATION, JUMPS, MADE, PLANNED, ERRORS, AGAIN, RANGES, KEEP, ALIKE =
@@ -129,6 +130,36 @@ local function put(r, kind, n, value)
   r.dirty[kind][k] = true
 end
 
+-- The statuses of a page as text, for what is done with many nodes at once: a table of them costs more than all that is done.
+local function page_text(r, k)
+  local page = r.pages.s[k]
+  local text = page and char(unpack(page)) or field(r, 's' .. k) or ''
+  return #text == PAGE and text or text .. rep('\0', PAGE - #text)
+end
+
+local function put_page_text(r, k, text)
+  r.pages.s[k], r.dirty.s[k] = nil, nil
+  r.fields['s' .. k] = text
+end
+
+-- In a pattern, any byte but this one. Pages are read in stretches of nodes that are in no way different.
+local others = {}
+local function other_than(b)
+  local pattern = others[b]
+  if not pattern then
+    local c = char(b)
+    pattern = '[^' .. (b == 0 and '%z' or find(c, '^%w$') and c or '%' .. c) .. ']'
+    others[b] = pattern
+  end
+  return pattern
+end
+
+-- The last place up to `last` at which the text is as it is here.
+local function end_of_stretch(text, here, last)
+  local other = find(text, other_than(byte(text, here)), here)
+  return other and other <= last and other - 1 or last
+end
+
 function M.status(r, n) return get(r, 's', n) % 8 end
 
 local function has(r, n, flag) return get(r, 's', n) % (2 * flag) >= flag end
@@ -208,9 +239,13 @@ local function planned(r, n)
 end
 
 -- One record stands for the members of a fan-out, which differ in their branches only.
+local function alikes(r)
+  if not r.alike then r.alike = r.v[ALIKE] > 0 and unpacked(call('HGET', r.plan, 'alike')) or {} end
+  return r.alike
+end
+
 local function alike(r, n)
-  if not r.alike then r.alike = unpacked(call('HGET', r.plan, 'alike')) end
-  for _, a in ipairs(r.alike) do
+  for _, a in ipairs(alikes(r)) do
     if n >= a[1] and n <= a[2] then
       if not a.rec then
         a.rec = { 0, a[3], 0, {}, {}, false, false, a[5], a[6], a[7], 0, false }
@@ -243,6 +278,20 @@ end
 function M.alike_until(r, n)
   local rec = M.rec(r, n)
   return rec.base and rec.last
+end
+
+-- The last of the nodes from n on that are no groups, nil if n is one. At the end of a run nothing else matters any more.
+function M.tasks_until(r, n)
+  if not r.groups then
+    local s = call('HGET', r.plan, 'groups')
+    r.groups, r.group_at = s and unpacked(s) or {}, 1
+  end
+  local list, i = r.groups, r.group_at
+  if list[i - 2] and n <= list[i - 1] then i = 1 end
+  while list[i] and list[i + 1] < n do i = i + 2 end
+  r.group_at = i
+  if not list[i] then return r.v[NEXT] - 1 end
+  return n < list[i] and list[i] - 1 or nil
 end
 
 function M.head(r)
@@ -380,6 +429,10 @@ local function within(list, n)
     if n >= list[i] and n <= list[i + 1] then return true end
   end
   return false
+end
+
+local function append_many(list, lo, hi)
+  if #list > 0 and list[#list] == lo - 1 then list[#list] = hi else list[#list + 1], list[#list + 2] = lo, hi end
 end
 
 local function append_range(list, n)
