@@ -310,6 +310,7 @@ def back_to_before_10_000_side_by_side(server: redis.Redis) -> LargeRun:
     run.settle("source")
     run.begin_all()
     run.settle("c3", asks("c3", Directives(goto=["source"])))
+    run.begin_all()
     assert run.image().visit(run.plan.index["source"]).cycle == TWO
     return ends_as(run, "succeeded")
 

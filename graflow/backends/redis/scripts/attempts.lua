@@ -180,6 +180,7 @@ function M.forget_suspension(r, n)
 end
 
 function M.stop_members(r, sc)
+  if in_pieces(r) then M.finish_regions(r, sc.n, true) end
   touch(sc).h = nil -- first, lest a freed place start the next member only to stop it again
   M.sweep(r, sc, M.members(r, sc), CANCELLED, WAITING, ACTIVE, function(n)
     if M.status(r, n) <= ACTIVE then M.stop(r, n) end

@@ -268,9 +268,16 @@ function M.fill(r, lo, hi, status)
   end
 end
 
--- What is in these ranges, as a table to be asked.
+-- What is in these ranges, as a table to be asked: of nodes, and whether it holds all of other ranges.
 function M.region_of(list)
-  return setmetatable({}, { __index = function(_, n) return within(list, n) end })
+  local region = {}
+  function region.holds(others_)
+    for i = 1, #others_, 2 do
+      if #without({ others_[i], others_[i + 1] }, list) > 0 then return false end
+    end
+    return true
+  end
+  return setmetatable(region, { __index = function(_, n) return within(list, n) end })
 end
 
 function M.is_live(r, n) return n == RUN or (M.status(r, n) == ACTIVE and M.scope(r, n).d.e == 1) end

@@ -25,7 +25,7 @@ end
 
 -- Whether the step has failed with this very attempt, and nobody has drawn a conclusion from it yet.
 local function is_open(r, n, cycle, attempt)
-  if n < 0 or n >= r.v[NEXT] or M.status(r, n) ~= FAILED or M.cycle(r, n) ~= cycle or M.attempt(r, n) ~= attempt then return false end
+  if n < 0 or n >= r.v[NEXT] or M.status(r, n) ~= FAILED or M.cycle(r, n) ~= cycle or M.attempt(r, n) ~= attempt or in_pieces(r) and M.is_void(r, n) then return false end
   local rec = M.rec(r, n)
   if rec[KIND] == 1 or not M.is_live(r, rec[SCOPE]) or M.scope(r, rec[SCOPE]).d.j then return false end
   for _, k in ipairs(rec[AROUND] or {}) do

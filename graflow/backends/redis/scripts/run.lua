@@ -25,11 +25,15 @@ end
 -- Whether this attempt is the one that counts.
 function M.is_running(r, n, cycle, attempt)
   return not M.is_over(r) and n < r.v[NEXT] and M.status(r, n) == ACTIVE and M.cycle(r, n) == cycle and M.attempt(r, n) == attempt
-    and not has(r, n, SUSPENDED) and not has(r, n, PLACELESS)
+    and not has(r, n, SUSPENDED) and not has(r, n, PLACELESS) and not (in_pieces(r) and M.is_void(r, n))
 end
 
 function M.settle(r, n, cycle, attempt, kind, a, b, c)
   if not M.is_running(r, n, cycle, attempt) then return false end
+  if in_pieces(r) and (c or kind == 'f' or kind == 'p') then -- what comes of it depends on where the run is
+    M.finish_regions(r)
+    if not M.is_running(r, n, cycle, attempt) then return false end
+  end
   r.v[OUT] = r.v[OUT] - 1
   if kind == 'd' then
     if c then M.obey(r, n, a, b, c) else M.complete(r, n, a, b) end
@@ -44,7 +48,7 @@ end
 
 -- Start a suspended step again; costs no retry and no step (29).
 function M.resume(r, n)
-  if M.is_over(r) or n >= r.v[NEXT] or not has(r, n, SUSPENDED) then return false end
+  if M.is_over(r) or n >= r.v[NEXT] or not has(r, n, SUSPENDED) or in_pieces(r) and M.is_void(r, n) then return false end
   M.unsuspend(r, n)
   local x = change(r, n)
   x[EXTRA_ATTEMPT] = x[EXTRA_ATTEMPT] + 1
@@ -194,36 +198,49 @@ local function next_visit(r)
 end
 
 local function has_agenda(r)
-  return r.edges[r.edges.first] or r.looks[r.looks.first] or r.visits[r.visits.first] or r.admissions[r.admissions.first] or #r.drained > 0
+  return in_pieces(r) or r.edges[r.edges.first] or r.looks[r.looks.first] or r.visits[r.visits.first] or r.admissions[r.admissions.first] or #r.drained > 0
+end
+
+-- One unit of work; false when there is none.
+local function work_agenda(r)
+  local e, target = next_edge(r)
+  if e then
+    local ready = M.decide(r, e, target)
+    if ready then M.look(r, ready) end
+    return true
+  end
+  local n = take(r.looks)
+  if n then
+    M.look(r, n)
+    return true
+  end
+  n = next_visit(r)
+  if n then
+    if M.status(r, n) == WAITING then M.visit(r, n) end
+    return true
+  end
+  n = take(r.admissions)
+  if n then
+    M.admit(r, M.scope(r, n))
+    return true
+  end
+  return #r.drained > 0 and M.close_innermost(r)
 end
 
 -- Work the agenda off; close what has drained; until there is nothing left that only the run itself can do, or the call has done enough.
 function M.settle_down(r)
   while not r.ended do
-    if spent >= BUDGET then break end
+    if spent >= BUDGET then
+      r.behind = true
+      break
+    end
     spent = spent + 1
     if spent % 16 == 0 and takes_long() then spent = BUDGET end
-    local e, target = next_edge(r)
-    if e then
-      local ready = M.decide(r, e, target)
-      if ready then M.look(r, ready) end
-    else
-      local n = take(r.looks)
-      if n then
-        M.look(r, n)
-      else
-        n = next_visit(r)
-        if n then
-          if M.status(r, n) == WAITING then M.visit(r, n) end
-        else
-          n = take(r.admissions)
-          if n then M.admit(r, M.scope(r, n)) elseif #r.drained == 0 or not M.close_innermost(r) then break end
-        end
-      end
-    end
+    if in_pieces(r) then M.work_region(r) elseif not work_agenda(r) then break end
   end
   if r.ended then
     r.edges, r.looks, r.visits, r.admissions, r.drained = { first = 1 }, { first = 1 }, { first = 1 }, { first = 1 }, {}
+    r.regions = { first = 1 }
   end
   if #r.stops > 0 then M.drop_short_lived(r) end
 end
@@ -306,7 +323,8 @@ function M.load_agenda(r)
   local a = unpacked(s)
   r.agenda_known = true
   r.edges, r.looks, r.visits, r.admissions, r.drained = a[1], a[2], a[3], a[4], a[5]
-  r.edges.first, r.looks.first, r.visits.first, r.admissions.first = 1, 1, 1, 1
+  r.regions = a[6]
+  r.edges.first, r.looks.first, r.visits.first, r.admissions.first, r.regions.first = 1, 1, 1, 1, 1
 end
 
 local function rest(agenda)
@@ -318,7 +336,7 @@ end
 -- What the budget did not allow goes on as a message in the stream it concerns, counted as outstanding, fenced and recovered like a task.
 function M.put_off_agenda(r)
   if has_agenda(r) and not r.ended then
-    write(r, 'agenda', pack({ rest(r.edges), rest(r.looks), rest(r.visits), rest(r.admissions), r.drained }))
+    write(r, 'agenda', pack({ rest(r.edges), rest(r.looks), rest(r.visits), rest(r.admissions), r.drained, rest(r.regions) }))
     if r.v[CONTINUING] == 0 then
       r.v[CONTINUING], r.v[OUT] = 1, r.v[OUT] + 1
       local item = r.visits[r.visits.first]

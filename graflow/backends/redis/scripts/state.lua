@@ -67,7 +67,7 @@ local function fresh(id, key, st, plan, v)
     id = id, key = key, st = st, digest = plan, plan = P .. 'plan:' .. plan, v = v, recs = {}, pages = { s = {}, e = {} }, raw = {},
     dirty = { s = {}, e = {} }, extras = {}, changed = {}, scopes = {}, loops = {}, loop_recs = {}, joins = {}, counts = {}, count_changes = {},
     results = {}, read = {}, fields = {}, starts = {}, stops = {}, started = {}, events = {}, made = {},
-    edges = { first = 1 }, looks = { first = 1 }, visits = { first = 1 }, admissions = { first = 1 }, drained = {}, prefix = nil,
+    edges = { first = 1 }, looks = { first = 1 }, visits = { first = 1 }, admissions = { first = 1 }, regions = { first = 1 }, drained = {}, prefix = nil,
   }
 end
 
@@ -427,6 +427,37 @@ end
 local function within(list, n)
   for i = 1, #list, 2 do
     if n >= list[i] and n <= list[i + 1] then return true end
+  end
+  return false
+end
+
+-- Whether a region is still being made undecided again: rounds.lua.
+local function in_pieces(r) return r.regions[r.regions.first] end
+
+-- What is left of a range without others.
+local function without(range, list)
+  local left = { { range[1], range[2] } }
+  for i = 1, #list, 2 do
+    local lo, hi, cut = list[i], list[i + 1], {}
+    for _, piece in ipairs(left) do
+      if hi < piece[1] or lo > piece[2] then
+        cut[#cut + 1] = piece
+      else
+        if piece[1] < lo then cut[#cut + 1] = { piece[1], lo - 1 } end
+        if piece[2] > hi then cut[#cut + 1] = { hi + 1, piece[2] } end
+      end
+    end
+    left = cut
+  end
+  return left
+end
+
+-- Whether two lists of ranges have anything in common.
+local function meet(one, other)
+  for i = 1, #one, 2 do
+    for k = 1, #other, 2 do
+      if one[i] <= other[k + 1] and other[k] <= one[i + 1] then return true end
+    end
   end
   return false
 end
