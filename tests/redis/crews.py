@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -13,6 +14,7 @@ from graflow.backends.redis.entries import CONTINUATION, Reply, decode_entry
 from graflow.backends.redis.events import Told, read_events
 from graflow.backends.redis.image import RunImage
 from graflow.backends.redis.outcomes import continued, settled
+from graflow.backends.redis.scripts import Script
 from graflow.backends.redis.scripts.runs import CONTROL
 from graflow.core.outcome import Outcome, Success
 from graflow.core.plan import Plan
@@ -31,6 +33,31 @@ def succeeds(delivery: RedisDelivery) -> Outcome:
     return Success(delivery.spec.node)
 
 
+class TimedCalls(Calls):
+    """The scripts, and milliseconds that the longest call took the server: of its processor, and as it says itself."""
+
+    def __init__(self, server: redis.Redis) -> None:
+        super().__init__(server)
+        pid = server.info("server")["process_id"]
+        self._spent = Path(f"/proc/{pid}/task/{pid}/schedstat")
+        self.longest = 0.0
+
+    def raw(self, script: Script, *args: Any) -> Any:
+        """Call a script with these very arguments."""
+        before = self._processor_time()
+        reply = super().raw(script, *args)
+        self.longest = max(self.longest, self._processor_time() - before)
+        return reply
+
+    def _processor_time(self) -> float:
+        return int(self._spent.read_text().split()[0]) / 1e6 if self._spent.exists() else 0.0
+
+    def longest_of_all(self) -> float:
+        """Others may have had the processor meanwhile: then the server says more than it took."""
+        slow = [entry["duration"] / 1000 for entry in self.server.slowlog_get(1000) if entry["command"].startswith(b"EVAL")]
+        return min(self.longest or 1e9, max(slow, default=10.0))
+
+
 class LargeRun:
     """A run of a plan, begun.
 
@@ -39,7 +66,7 @@ class LargeRun:
 
     def __init__(self, server: redis.Redis, plan: Plan, *, on_failure: OnFailure = "fail", max_steps: int | None = None, raced: bool = False) -> None:
         self.plan, self.on_failure, self.max_steps, self.raced = plan, on_failure, max_steps, raced
-        self.calls = Calls(server)
+        self.calls = TimedCalls(server)
         self.server = server
         self.history: list[tuple[int, int, int, Outcome]] = []
         """the outcomes that were taken, in their order"""
@@ -131,6 +158,10 @@ class LargeRun:
         """End it from outside."""
         demand(self.calls(CONTROL, self.id, "cancel", "enough", "token")[1] == 1, "not cancelled")
         self.cancelled = True
+
+    def longest(self) -> float:
+        """Milliseconds of the longest script so far."""
+        return self.calls.longest_of_all()
 
     def told(self) -> list[Told]:
         """All events."""

@@ -116,7 +116,7 @@ end""",
         "    M.iterate(r, n, asked.iteration)",
         "    M.record(r, n, value, items)\n    M.iterate(r, n, asked.iteration)",
     ),
-    Mutant("a failure edge fires on success", "set_want(r, e, on == 1 and SKIP or FIRE) end)", "set_want(r, e, FIRE) end)"),
+    Mutant("a failure edge fires on success", "outs[i + 4] == 1 and SKIP or FIRE)", "FIRE)"),
     Mutant("a handled failure breaks the run", "M.mark(r, n, HANDLED)", "M.mark(r, n, FAILED)"),
     Mutant(
         "members of a skipped group stay as they were",

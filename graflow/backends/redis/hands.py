@@ -22,7 +22,7 @@ Run = tuple[str, int]
 _stop: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _run: Final = msgspec.msgpack.Decoder(str).decode
 _number: Final = msgspec.msgpack.Decoder(int).decode
-_ranges: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int, int]]).decode
+_stopped: Final = msgspec.msgpack.Decoder(list[tuple[int, int, list[int]]]).decode
 
 Attempt = tuple[int, int, int]
 """(node, cycle, attempt)"""
@@ -41,13 +41,14 @@ class Stopped:
         node, *visit = name
         return name in self._names or any(low <= node <= high and visit == seen for low, high, *seen in self._ranges)
 
-    def add(self, ranges: Iterable[tuple[int, int, int, int]]) -> None:
-        """Add attempts: first node, last node, cycle, attempt."""
-        for low, high, cycle, attempt in ranges:
-            if low == high:
-                self._names.add((low, cycle, attempt))
-            else:
-                self._ranges.append((low, high, cycle, attempt))
+    def add(self, stopped: Iterable[tuple[int, int, list[int]]]) -> None:
+        """Add attempts: cycle, attempt, ranges of nodes."""
+        for cycle, attempt, ranges in stopped:
+            for low, high in zip(ranges[::2], ranges[1::2], strict=True):
+                if low == high:
+                    self._names.add((low, cycle, attempt))
+                else:
+                    self._ranges.append((low, high, cycle, attempt))
 
 
 class Hands:
@@ -93,16 +94,16 @@ class Hands:
         """The scripts say that attempts no longer count: some of a run, or all of them."""
         parts = _stop(payload)
         run = (_run(parts[0]), _number(parts[1]))
-        named = self._remember(run, _ranges(parts[2]) if len(parts) > 2 else None)
+        named = self._remember(run, _stopped(parts[2]) if len(parts) > 2 else None)
         held = self._runs.get(run)
         if not held:
             return
         self.interrupt(each for each in list(held.values()) if named is None or _name(each) in named)
 
-    def _remember(self, run: Run, ranges: list[tuple[int, int, int, int]] | None) -> Stopped | None:
+    def _remember(self, run: Run, stopped: list[tuple[int, int, list[int]]] | None) -> Stopped | None:
         known = self._stopped.pop(run, Stopped())
-        if known is not None and ranges is not None:
-            known.add(ranges)
+        if known is not None and stopped is not None:
+            known.add(stopped)
         else:
             known = None
         self._stopped[run] = known

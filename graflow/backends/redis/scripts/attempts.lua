@@ -110,14 +110,18 @@ function M.start(r, n, wait)
   end
 end
 
--- Attempts that are taken back: first node, last node, cycle, attempt.
-local function add_stop(r, lo, hi, cycle, attempt)
+-- Attempts that are taken back: cycle, attempt, ranges of nodes.
+local function stops_of(r, cycle, attempt)
   local last = r.stops[#r.stops]
-  if last and last[2] == lo - 1 and last[3] == cycle and last[4] == attempt then
-    last[2] = hi
-  else
-    r.stops[#r.stops + 1] = { lo, hi, cycle, attempt }
+  if not last or last[1] ~= cycle or last[2] ~= attempt then
+    last = { cycle, attempt, {} }
+    r.stops[#r.stops + 1] = last
   end
+  return last[3]
+end
+
+local function add_stop(r, lo, hi, cycle, attempt)
+  append_many(stops_of(r, cycle, attempt), lo, hi)
   r.v[OUT] = r.v[OUT] - (hi - lo + 1)
 end
 
@@ -169,6 +173,26 @@ function M.stop_many(r, sc, lo, hi, b)
   return b
 end
 
+-- The same for all that have this byte in a text of statuses, which begins after the node `offset`.
+function M.stop_all(r, sc, text, offset, b)
+  local usual = b % (2 * EXTRA) < EXTRA and b % (2 * SUSPENDED) < SUSPENDED and not next(r.extras)
+  local new, told, stops, number = nil, nil, nil, 0
+  for first, after in string.gmatch(text, '()' .. literal(b) .. '+()') do
+    local lo, hi = first + offset, after + offset - 1
+    if not told then -- the first of them, or any that is not as usual
+      new = M.stop_many(r, sc, lo, hi, b)
+      if usual then told, stops = r.cancelled[2], b % (2 * PLACELESS) < PLACELESS and stops_of(r, 1, 1) end
+    else
+      told[#told + 1], told[#told + 2] = lo, hi
+      if stops then stops[#stops + 1], stops[#stops + 2] = lo, hi end
+      number = number + hi - lo + 1
+    end
+  end
+  if stops then r.v[OUT] = r.v[OUT] - number end
+  if b >= PLACED and number > 0 and not r.ended then M.give_places_back(r, sc, number) end
+  return new
+end
+
 function M.unsuspend(r, n)
   flag(r, n, SUSPENDED, false)
   M.forget_suspension(r, n)
@@ -190,41 +214,30 @@ end
 -- Attempts that were made and taken back before anybody heard of them are neither started nor stopped.
 function M.drop_short_lived(r)
   if #r.starts == 0 or #r.stops == 0 then return end
-  local alone, wide, short, kept = {}, {}, {}, {}
-  for _, s in ipairs(r.stops) do
-    if s[1] == s[2] then alone[s[1] .. ':' .. s[3] .. ':' .. s[4]] = s else wide[#wide + 1] = s end
-  end
-  local function stopped(n, cycle, attempt)
-    local known = alone[n .. ':' .. cycle .. ':' .. attempt]
-    for i = 1, known and 0 or #wide do
-      local s = wide[i]
-      if n >= s[1] and n <= s[2] and cycle == s[3] and attempt == s[4] then return s end
-    end
-    return known
-  end
+  local started, kept, short = {}, {}, {}
   for _, a in ipairs(r.starts) do
-    local s = stopped(a[1], a[2], a[3])
-    if s then
-      short[s] = short[s] or {}
-      short[s][a[1]] = true
-    else
-      kept[#kept + 1] = a
-    end
+    a.before = started[a[1]] -- of the same node
+    started[a[1]] = a
   end
-  if #kept == #r.starts then return end
-  r.starts, kept = kept, {}
   for _, s in ipairs(r.stops) do
-    if not short[s] then
-      kept[#kept + 1] = s
-    else
-      local list = {}
-      for n = s[1], s[2] do
-        if not short[s][n] then append_range(list, n) end
+    local left = {}
+    for i = 1, #s[3], 2 do
+      local n, hi = s[3][i], s[3][i + 1]
+      while n <= hi do
+        local a = started[n]
+        while a and (a[2] ~= s[1] or a[3] ~= s[2]) do a = a.before end
+        if a then short[a] = true else append_many(left, n, n) end
+        n = n + 1
       end
-      for i = 1, #list, 2 do kept[#kept + 1] = { list[i], list[i + 1], s[3], s[4] } end
     end
+    if #left > 0 then kept[#kept + 1] = { s[1], s[2], left } end
   end
   r.stops = kept
+  kept = {}
+  for _, a in ipairs(r.starts) do
+    if not short[a] then kept[#kept + 1] = a end
+  end
+  r.starts = kept
 end
 
 -- ---- visits and places ----
@@ -306,14 +319,14 @@ end
 -- ---- what successors want to know ----
 
 function M.want_all(r, n, value)
-  if #M.rec(r, n)[OUTS] == 0 then return end
-  each_out(M.rec(r, n), function(e) set_want(r, e, value) end)
+  local outs = M.rec(r, n)[OUTS]
+  for i = 1, #outs, 5 do want_many(r, outs[i], outs[i + 1], value) end
 end
 
 -- A node has succeeded: success and always edges fire, failure edges are skipped (2).
 function M.want_on_success(r, n)
-  if #M.rec(r, n)[OUTS] == 0 then return end
-  each_out(M.rec(r, n), function(e, _, on) set_want(r, e, on == 1 and SKIP or FIRE) end)
+  local outs = M.rec(r, n)[OUTS]
+  for i = 1, #outs, 5 do want_many(r, outs[i], outs[i + 1], outs[i + 4] == 1 and SKIP or FIRE) end
 end
 
 -- The only node whose edge fired for the present visit, nil if there are several or none (30).

@@ -175,7 +175,7 @@ function M.status_runs(r, list, visit)
           if known then visit(first, at + base - 1, known) end
           first, known = at + base, status
         end
-        at = end_of_stretch(text, at, last) + 1
+        at = math.min(find(text, other_status(status), at) or PAGE + 1, last + 1)
       end
       n = base + PAGE + 1
     end
@@ -202,11 +202,50 @@ local function count_many(r, sc, rec, lo, hi, before, after)
   end
 end
 
+-- The bytes that there are in a text; nil if they are more than a few.
+local function kinds_of(text)
+  local kinds, seen, at = {}, '', 1
+  while at do
+    local b = byte(text, at)
+    kinds[#kinds + 1], seen = b, seen .. literal(b)
+    if #kinds > 4 then return nil end
+    at = find(text, '[^' .. seen .. ']', at)
+  end
+  return kinds
+end
+
+-- The same kind of node by kind, for where different ones take turns: the first and the second of two in a row, ten thousand times over. Nil if it
+-- cannot be done so: what is stopped is told in order.
+local function sweep_kinds(r, sc, text, offset, to, least, most, counts)
+  local kinds = kinds_of(text)
+  if not kinds or #kinds == 1 then return nil end
+  local running, changed = 0, {}
+  for _, b in ipairs(kinds) do
+    if b % 8 >= FAILED then return nil end
+    if b % 8 == ACTIVE then running = running + 1 end
+  end
+  if running > 1 or to >= FAILED then return nil end
+  for _, b in ipairs(kinds) do
+    local status = b % 8
+    if status ~= to and status >= least and status <= most then
+      local new = status == ACTIVE and M.stop_all(r, sc, text, offset, b) or b
+      changed[char(b)] = char(new - new % 8 + to)
+      if counts then
+        local _, number = string.gsub(text, literal(b), '')
+        counts(1, number, status)
+      end
+    end
+  end
+  return string.gsub(text, '.', changed)
+end
+
 -- The part of one page of a sweep: stretch by stretch, and then all its bytes at once.
 local function sweep_page(r, sc, n, last, to, least, most, counts, visited)
   local k = floor(n / PAGE)
   local base = k * PAGE - 1
   local text, from, upto = page_text(r, k), n - base, last - base
+  local at_once = not visited and sweep_kinds(r, sc, sub(text, from, upto), n - 1, to, least, most, counts)
+  if at_once then return put_page_text(r, k, sub(text, 1, from - 1) .. at_once .. sub(text, upto + 1)) end
   local changed, at = {}, from
   while at <= upto do
     local b, stretch = byte(text, at), end_of_stretch(text, at, upto)
@@ -311,6 +350,22 @@ local function decision(r, e) return get(r, 'e', e) % 4 end
 local function set_want(r, e, value)
   local b = get(r, 'e', e)
   put(r, 'e', e, b % 4 + 4 * value)
+end
+
+-- The same for all edges from lo to hi.
+local function want_many(r, lo, hi, value)
+  if hi - lo < SMALL then
+    for e = lo, hi do set_want(r, e, value) end
+    return
+  end
+  local wanted = {}
+  for b = 0, 15 do wanted[char(b)] = char(b % 4 + 4 * value) end
+  while lo <= hi do
+    local k = floor(lo / PAGE)
+    local text, from, upto = text_of(r, 'e', k), lo % PAGE + 1, math.min(hi - k * PAGE + 1, PAGE)
+    put_text(r, 'e', k, sub(text, 1, from - 1) .. string.gsub(sub(text, from, upto), '.', wanted) .. sub(text, upto + 1))
+    lo = (k + 1) * PAGE
+  end
 end
 
 -- undecided, fired, broken

@@ -108,10 +108,10 @@ end
 
 -- A task or group has failed for good.
 function M.fail(r, n, err)
-  M.set_error(r, n, err)
+  local told = M.set_error(r, n, err)
   M.drop_result(r, n)
   local rec = M.rec(r, n)
-  M.note(r, rec[KIND] == 1 and 'group_failed' or 'task_failed', n, pack(err))
+  M.note(r, rec[KIND] == 1 and 'group_failed' or 'task_failed', n, told)
   if rec[FLAGS] >= 2 then return M.hand_failure_on(r, n) end
   M.mark(r, n, FAILED)
   local sc = M.scope(r, rec[SCOPE])

@@ -131,25 +131,44 @@ local function put(r, kind, n, value)
 end
 
 -- The statuses of a page as text, for what is done with many nodes at once: a table of them costs more than all that is done.
-local function page_text(r, k)
-  local page = r.pages.s[k]
-  local text = page and char(unpack(page)) or field(r, 's' .. k) or ''
+local function text_of(r, kind, k)
+  local page = r.pages[kind][k]
+  local text = page and char(unpack(page)) or field(r, kind .. k) or ''
   return #text == PAGE and text or text .. rep('\0', PAGE - #text)
 end
 
-local function put_page_text(r, k, text)
-  r.pages.s[k], r.dirty.s[k] = nil, nil
-  r.fields['s' .. k] = text
+local function put_text(r, kind, k, text)
+  r.pages[kind][k], r.dirty[kind][k] = nil, nil
+  r.fields[kind .. k] = text
 end
 
+local function page_text(r, k) return text_of(r, 's', k) end
+local function put_page_text(r, k, text) put_text(r, 's', k, text) end
+
 -- In a pattern, any byte but this one. Pages are read in stretches of nodes that are in no way different.
+local function literal(b)
+  local c = char(b)
+  return b == 0 and '%z' or find(c, '^%w$') and c or '%' .. c
+end
+
 local others = {}
 local function other_than(b)
   local pattern = others[b]
   if not pattern then
-    local c = char(b)
-    pattern = '[^' .. (b == 0 and '%z' or find(c, '^%w$') and c or '%' .. c) .. ']'
+    pattern = '[^' .. literal(b) .. ']'
     others[b] = pattern
+  end
+  return pattern
+end
+
+-- The same for statuses, whatever else is in the bytes.
+local function other_status(status)
+  local pattern = others[-status - 1]
+  if not pattern then
+    local list = {}
+    for b = status, 255, 8 do list[#list + 1] = literal(b) end
+    pattern = '[^' .. table.concat(list) .. ']'
+    others[-status - 1] = pattern
   end
   return pattern
 end
@@ -582,8 +601,10 @@ end
 function M.set_error(r, n, err)
   r.v[SEQUENCE] = r.v[SEQUENCE] + 1
   err[1] = r.v[SEQUENCE]
-  r.v[ERRORS] = r.v[ERRORS] + call('HSET', r.key, 'E' .. n, pack(err))
+  local text = pack(err)
+  r.v[ERRORS] = r.v[ERRORS] + call('HSET', r.key, 'E' .. n, text)
   if M.rec(r, n)[SCOPE] == RUN then call('ZADD', P .. 'failed:' .. r.id, err[1], n) end
+  return text
 end
 
 function M.drop_error(r, n)
