@@ -86,7 +86,7 @@ def tightened(script: Script) -> Script:
 @contextmanager
 def tight(replaced: Mapping[str, Script]) -> Iterator[Mapping[str, Script]]:
     """The scripts with low thresholds, and the same for what reads and writes what they do."""
-    with patch.object(image, "PAGE", TIGHT_PAGE), patch.object(plans, "WORTH_IT", 2):
+    with patch.object(image, "PAGE", TIGHT_PAGE), patch.object(plans, "WORTH_IT", 2), patch.object(plans, "LARGE_JOIN", 2):
         yield {script.name: tightened(replaced.get(script.name, script)) for script in (SUBMIT, SETTLE, CLAIM, CONTROL)}
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graflow.backends.redis.keys import stream_name
-from graflow.backends.redis.plans import needs_of, plan_records, stream_of
+from graflow.backends.redis.plans import LARGE_JOIN, needs_of, plan_records, stream_of
 from graflow.core.calls import plan_call
 from graflow.core.compiler import connect
 from graflow.core.edge import CONDITIONS
@@ -86,7 +86,7 @@ def spelt_out(records: dict[str, Any]) -> dict[str, Any]:
     """A record for each node, where one stands for many."""
     alike = records.get("alike", [])
     assert records["head"][7] == len(alike)
-    found = {name: record for name, record in records.items() if name not in ("alike", "groups")}
+    found = {name: record for name, record in records.items() if name not in ("alike", "groups", "joins")}
     for first, last, scope, branch, limit, stream, needs in alike:
         assert last - first >= 15
         for node in range(first, last + 1):
@@ -98,6 +98,7 @@ def spelt_out(records: dict[str, Any]) -> dict[str, Any]:
 def assert_says(records: dict[str, Any], plan: Plan) -> None:
     """Whether the records say neither more nor less than the plan."""
     assert span(records.get("groups", [])) == [node for node, group in enumerate(plan.groups) if group is not None]
+    assert span(records.get("joins", [])) == [node for node, count in enumerate(plan.indegree) if count > LARGE_JOIN]
     records = spelt_out(records)
     loops = {f"L{number}" for number in range(len(plan.loops))}
     assert records.keys() == {"head", *map(str, range(len(plan.ids))), *loops}

@@ -32,6 +32,9 @@ _ENDLESS: Final = 2**53
 WORTH_IT: Final = 16
 """nodes that are alike from which one record for all is worth it"""
 
+LARGE_JOIN: Final = 16
+"""edges from which the scripts keep count of what is decided into a node: SMALL in scripts/board.lua"""
+
 WANTS_ERROR: Final = 1
 WANTS_ITEM: Final = 2
 FEEDS_MAP: Final = 1
@@ -66,6 +69,9 @@ def plan_records(plan: Plan, *, digest: str | None = None, local_code: LocalCode
     groups = _ranges(node for node, group in enumerate(plan.groups) if group is not None)
     if groups:
         records["groups"] = _encode(groups)
+    joins = _ranges(node for node, count in enumerate(plan.indegree) if count > LARGE_JOIN)
+    if joins:
+        records["joins"] = _encode(joins)
     node = 0
     for first, last, *_ in [*alike, (len(plan.ids), -1)]:
         for number in range(node, first):

@@ -396,10 +396,18 @@ function M.join(r, n)
   return undecided, fired, broken
 end
 
+-- The nodes whose joins may be large ones, as ranges.
+local function large_joins(r)
+  if not r.large then
+    local s = call('HGET', r.plan, 'joins')
+    r.large = s and unpacked(s) or {}
+  end
+  return r.large
+end
+
 local function count_edge(r, target, before, after)
-  local rec = M.rec(r, target)
-  if rec.indegree <= SMALL then return end
-  local j = large_join(r, target, rec)
+  if not within(large_joins(r), target) then return end
+  local j = large_join(r, target, M.rec(r, target))
   j.dirty = true
   if before == 0 then j[1] = j[1] - 1 elseif before == FIRE then j[2] = j[2] - 1 elseif before == BREAK then j[3] = j[3] - 1 end
   if after == 0 then j[1] = j[1] + 1 elseif after == FIRE then j[2] = j[2] + 1 elseif after == BREAK then j[3] = j[3] + 1 end
@@ -422,6 +430,25 @@ function M.undo(r, e, target)
   if b % 4 == 0 then return end
   put(r, 'e', e, b - b % 4)
   count_edge(r, target, b % 4, 0)
+end
+
+-- The same for edges from lo to hi, whose targets are step by step further on; and nobody wants anything of them any more.
+function M.undo_many(r, lo, hi, target, step)
+  local wide = hi - lo >= SMALL and step == 1
+  if not wide then
+    for e = lo, hi do
+      set_want(r, e, 0)
+      M.undo(r, e, target + step * (e - lo))
+    end
+    return
+  end
+  for _, n in ipairs(common(large_joins(r), target, target + hi - lo)) do M.undo(r, lo + n - target, n) end
+  while lo <= hi do
+    local k = floor(lo / PAGE)
+    local text, from, upto = text_of(r, 'e', k), lo % PAGE + 1, math.min(hi - k * PAGE + 1, PAGE)
+    put_text(r, 'e', k, sub(text, 1, from - 1) .. rep('\0', upto - from + 1) .. sub(text, upto + 1))
+    lo = (k + 1) * PAGE
+  end
 end
 
 -- Skip an edge whose source lies before start=, whatever its target is (3).

@@ -4,7 +4,8 @@
 -- refused, as they will be when it has been stopped.
 
 local AT_ONCE = 64 -- nodes that are made undecided again at once
-local PIECE, LOOK_IN, VISIT_THERE, GO_THERE = 1, 2, 3, 4 -- what waits: kind, scope, and lo, hi; lo, hi, header; node, who led there; goto
+-- What waits: kind, scope, and lo, hi; lo, hi, header; node, who led there; goto; node, the first of its edges (as its record has them).
+local PIECE, LOOK_IN, VISIT_THERE, GO_THERE, EDGES = 1, 2, 3, 4, 5
 
 local function wait_for_region(r, kind, scope, ...) add(r.regions, { kind, scope, ... }) end
 
@@ -196,12 +197,15 @@ function M.undecide(r, sc, list)
 end
 
 function M.undo_edges(r, nodes)
-  for _, n in ipairs(nodes) do
-    each_out(M.rec(r, n), function(e, target)
-      set_want(r, e, 0)
-      M.undo(r, e, target)
-    end)
-  end
+  for _, n in ipairs(nodes) do M.undo_some(r, n, 1) end
+end
+
+-- Edges of a node from a place in its record on, so many runs of them, or all. Returns the place that comes next, nil after the last.
+function M.undo_some(r, n, place, most)
+  local outs = M.rec(r, n)[OUTS]
+  local last = math.min(#outs, most and place + 5 * most - 1 or #outs)
+  for i = place, last, 5 do M.undo_many(r, outs[i], outs[i + 1], outs[i + 2], outs[i + 3]) end
+  return last < #outs and last + 1 or nil
 end
 
 function M.reopen_around(r, nodes, region)
@@ -216,20 +220,29 @@ end
 
 -- ---- regions in pieces ----
 
--- Do one node of what waits, or one page of nodes that are alike. Whether there is more of it.
-local function do_piece(r, item)
+-- Do one node of what waits, or one page of nodes that are alike. Whether there is more of it. Unless it is done at once, a node with many edges has
+-- them undone in pieces, too.
+local function do_piece(r, item, at_once)
   local kind, sc = item[1], M.scope(r, item[2])
   local n, hi = item[3], item[4]
   if kind == PIECE then
     local last = M.alike_until(r, n)
     last = last and math.min(last, hi, (floor(n / PAGE) + 1) * PAGE - 1) or n
-    M.undo_edges(r, M.undecide(r, sc, { n, last }))
+    local odd = M.undecide(r, sc, { n, last })
+    local more = odd[1] and M.undo_some(r, odd[1], 1, not at_once and AT_ONCE or nil)
+    if more then
+      r.regions.first = r.regions.first - 1
+      r.regions[r.regions.first] = { EDGES, sc.n, n, more }
+    end
     item[3] = last + 1
     return last < hi
   elseif kind == LOOK_IN then
     M.look_in(r, n, item[5])
     item[3] = n + 1
     return n < hi
+  elseif kind == EDGES then
+    item[4] = M.undo_some(r, n, hi, AT_ONCE)
+    return item[4] ~= nil
   elseif kind == VISIT_THERE then
     if M.status(r, n) == WAITING then M.visit(r, n, hi) end
   else
@@ -261,7 +274,7 @@ function M.finish_regions(r, scope, undone)
   end
   r.regions = kept
   for _, item in ipairs(mine) do
-    while not (undone and item[1] ~= PIECE) and do_piece(r, item) do end
+    while not (undone and item[1] ~= PIECE and item[1] ~= EDGES) and do_piece(r, item, true) do end
   end
 end
 

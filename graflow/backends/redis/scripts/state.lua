@@ -481,6 +481,15 @@ local function meet(one, other)
   return false
 end
 
+-- The numbers of a range that are in a list of ranges.
+local function common(list, lo, hi)
+  local found = {}
+  for i = 1, #list, 2 do
+    for n = math.max(lo, list[i]), math.min(hi, list[i + 1]) do found[#found + 1] = n end
+  end
+  return found
+end
+
 local function append_many(list, lo, hi)
   if #list > 0 and list[#list] == lo - 1 then list[#list] = hi else list[#list + 1], list[#list + 2] = lo, hi end
 end
