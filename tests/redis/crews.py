@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
-from graflow.backends.redis.entries import CONTINUATION, Reply, decode_entry
+from graflow.backends.redis.entries import CONTINUATION, Entry, Reply, decode_entry
 from graflow.backends.redis.events import Told, read_events
 from graflow.backends.redis.image import RunImage
 from graflow.backends.redis.outcomes import continued, settled
@@ -21,7 +21,7 @@ from graflow.core.plan import Plan
 from graflow.core.run import OnFailure
 from graflow.wire.local import this_process
 from tests.model.check import demand
-from tests.redis.scripted import PREFIX, Calls
+from tests.redis.scripted import PREFIX, Calls, is_running
 
 BATCH = 64
 Decides = Callable[[RedisDelivery], Outcome]
@@ -123,7 +123,7 @@ class LargeRun:
         node, kept = self.plan.index[name], list[Any]()
         while True:
             self.take(self.calls.claim("c", BATCH))
-            found = [each for each in self.held if hasattr(each, "token") and decode_entry(each.text).node == node]
+            found = [each for each in self.held if hasattr(each, "token") and self._is_newest_of(node, decode_entry(each.text))]
             kept += [each for each in self.held if hasattr(each, "token") and each not in found]
             goes_on = [each for each in self.held if not hasattr(each, "token")]
             self.held = []
@@ -135,6 +135,9 @@ class LargeRun:
         self.held = [*found, *goes_on]
         demand(self.work(1, decides, batch=len(self.held)) == 1, f"{name} was not settled")
         self.held = [*kept, *self.held]
+
+    def _is_newest_of(self, node: int, entry: Entry) -> bool:
+        return entry.node == node and is_running(self.image(), (entry.node, entry.cycle, entry.attempt))
 
     def begin_all(self) -> None:
         """Have everything started that can be: attempts are taken and held, and only the run itself goes on."""

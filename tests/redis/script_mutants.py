@@ -138,7 +138,7 @@ end""",
     Mutant("a sweep opens nothing", "d.o = d.o + number * opened", "d.o = d.o"),
     Mutant("a sweep breaks no branches", "d.b = (d.b or 0) + number * spoilt", "d.b = d.b"),
     Mutant("branches that are swept have not succeeded", "M.count_good(r, sc, number * (", "M.count_good(r, sc, 0 * ("),
-    Mutant("a sweep forgets that attempts were repeated", "local x = special and M.extra(r, n) or r.extras[n]", "local x = r.extras[n]"),
+    Mutant("a sweep forgets that attempts were repeated", "if not x and text then", "if false then"),
     Mutant("a sweep leaves steps suspended", "if suspended then M.forget_suspension(r, n) elseif", "if"),
     Mutant("a node beside a member is not its branch", "if own and not sc.d.d then return 0 end\n  local open", "if own then return 0 end\n  local open"),
 )

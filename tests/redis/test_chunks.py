@@ -272,6 +272,23 @@ def back_to_before_20_000_that_run(server: redis.Redis) -> LargeRun:
     return ends_as(run, "succeeded")
 
 
+def a_failure_among_10_000_on_their_second_visit(server: redis.Redis) -> LargeRun:
+    run = LargeRun(server, drawn(fan_out_behind, 10_000), max_steps=50_000, on_failure="continue")
+    run.settle("source")
+    run.begin_all()
+    run.settle("spare", asks("spare", Directives(goto=["source"])))
+    run.settle("source")
+    run.begin_all()
+    run.settle("c100", fails("c100"))
+    return ends_as(run, "failed")
+
+
+def a_broken_path_to_20_000(server: redis.Redis) -> LargeRun:
+    run = LargeRun(server, drawn(fan_out_behind, 20_000), on_failure="continue")
+    run.settle("source", fails("source"))
+    return ends_as(run, "failed")
+
+
 def dead_paths_to_20_000(server: redis.Redis) -> LargeRun:
     run = LargeRun(server, drawn(fan_out_behind, 20_000))
     run.settle("source", asks("source", Directives(goto=["spare"])))
@@ -334,6 +351,8 @@ SHAPES = (
     a_cancelled_run_of_10_000_branches,
     a_loop_around_5_000,
     back_to_before_20_000_that_run,
+    a_failure_among_10_000_on_their_second_visit,
+    a_broken_path_to_20_000,
     dead_paths_to_20_000,
     dead_paths_along_20_000,
     broken_paths_to_10_000_and_back,

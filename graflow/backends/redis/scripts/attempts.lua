@@ -148,6 +148,13 @@ function M.stop(r, n)
   M.mark(r, n, CANCELLED)
 end
 
+-- What is kept of each of some nodes, read at once.
+local function fields_of_nodes(r, kind, lo, hi)
+  local names = {}
+  for n = lo, hi do names[#names + 1] = kind .. n end
+  return call('HMGET', r.key, unpack(names))
+end
+
 -- The same for tasks side by side whose bytes are the same; returns what their byte is without what they had.
 function M.stop_many(r, sc, lo, hi, b)
   if b >= PLACED then
@@ -164,8 +171,14 @@ function M.stop_many(r, sc, lo, hi, b)
     note_cancelled(r, lo, hi, 1)
     return b
   end
+  local kept = special and fields_of_nodes(r, 'N', lo, hi) or {}
+  local same, known
   for n = lo, hi do
-    local x = special and M.extra(r, n) or r.extras[n]
+    local x, text = r.extras[n], kept[n - lo + 1]
+    if not x and text then
+      if text ~= same then same, known = text, unpacked(text) end
+      x = known
+    end
     local cycle, attempt = x and x[VISIT] or 1, x and x[EXTRA_ATTEMPT] or 1
     if suspended then M.forget_suspension(r, n) elseif not placeless then add_stop(r, n, n, cycle, attempt) end
     note_cancelled(r, n, n, attempt)
