@@ -35,6 +35,9 @@ WORTH_IT: Final = 16
 LARGE_JOIN: Final = 16
 """edges from which the scripts keep count of what is decided into a node: SMALL in scripts/board.lua"""
 
+SHORT: Final = 16
+"""nodes of a branch up to which the scripts look at each of them instead of keeping count"""
+
 WANTS_ERROR: Final = 1
 WANTS_ITEM: Final = 2
 FEEDS_MAP: Final = 1
@@ -228,13 +231,13 @@ class _Writer:
         ]
 
     def _length_of_branches(self, group: GroupPlan) -> int | bool:
-        """How many nodes each branch has, if that is the same number and they follow one another."""
+        """How many nodes each branch has, if that is the same small number and they follow one another."""
         count = len(group.lasts)
         length, rest = divmod(len(group.members), count) if count else (0, 0)
         if not length or rest:
             return False
         branches = self._plan.branch
-        return length if all(branches[node] == place // length for place, node in enumerate(group.members)) else False
+        return length if length <= SHORT and all(branches[node] == place // length for place, node in enumerate(group.members)) else False
 
     def _mapping(self, node: int, group: GroupPlan, mapping: Mapping) -> Flat:
         task = mapping.task

@@ -50,17 +50,29 @@ end
 local function open_name(sc, branch) return 'O' .. sc.n .. ':' .. branch end
 local function bad_name(sc, branch) return 'B' .. sc.n .. ':' .. branch end
 
--- The member that is a branch by itself, one of many that are alike: its status says all there is, and only nodes made beside it are counted.
-local function lone(r, sc, branch)
-  if sc.group[OF_GROUP.MAPPING] then
-    for _, range in ipairs(ranges(r)) do
-      if range[3] == sc.n and branch >= range[4] and branch <= range[4] + range[2] - range[1] then return range[1] + branch - range[4] end
-    end
-  else
-    for _, a in ipairs(alikes(r)) do
-      if a[3] == sc.n and branch >= a[4] and branch <= a[4] + a[2] - a[1] then return a[1] + branch - a[4] end
-    end
+-- The nodes that a branch has by itself, where their statuses say all there is: members that are alike, and branches that are short and of the same
+-- length. Then only what is made beside them is counted. Nil for others.
+local function own_nodes(r, sc, branch)
+  local length = sc.group[OF_GROUP.EVEN]
+  if length then
+    local first = sc.group[OF_GROUP.LO] + branch * length
+    return first, first + length - 1
   end
+  for _, a in ipairs(sc.group[OF_GROUP.MAPPING] and ranges(r) or alikes(r)) do
+    if a[3] == sc.n and branch >= a[4] and branch <= a[4] + a[2] - a[1] then return a[1] + branch - a[4], a[1] + branch - a[4] end
+  end
+end
+
+local function is_own(r, sc, rec, n) return rec.base ~= nil or (sc.group[OF_GROUP.EVEN] and n < r.v[PLANNED]) end
+
+-- How many of them have a status from least to most.
+local function count_own(r, first, last, least, most)
+  local number = 0
+  for n = first or 1, last or 0 do
+    local status = M.status(r, n)
+    if status >= least and status <= most then number = number + 1 end
+  end
+  return number
 end
 
 -- Counted open nodes of a branch.
@@ -81,9 +93,9 @@ function M.count_open(r, sc, rec, n, by)
   local d = touch(sc)
   d.o = d.o + by
   if d.o == 0 then push(r.drained, sc.order) end
-  if sc.early and not rec.base then
+  if sc.early and not is_own(r, sc, rec, n) then
     local branch = M.branch(rec, n)
-    set_count(r, open_name(sc, branch), open_in(r, sc, branch, lone(r, sc, branch)) + by)
+    set_count(r, open_name(sc, branch), open_in(r, sc, branch, own_nodes(r, sc, branch)) + by)
   end
   for _, k in ipairs(rec[AROUND] or {}) do
     local loop = M.loop(r, k)
@@ -103,15 +115,14 @@ end
 function M.count_bad(r, sc, rec, n, by)
   if sc.n ~= RUN then
     local branch = M.branch(rec, n)
-    local own = rec.base and n or lone(r, sc, branch)
-    local before = bad_in(r, sc, branch, own)
-    local after = before + by
-    if not rec.base then
-      set_count(r, bad_name(sc, branch), after ~= 0 and after or nil)
-      if own and M.status(r, own) >= FAILED then before, after = before + 1, after + 1 end
-    elseif by < 0 then
-      before, after = before + 1, before
+    local first, last = own_nodes(r, sc, branch)
+    local counted = bad_in(r, sc, branch, first)
+    if not is_own(r, sc, rec, n) then
+      counted = counted + by
+      set_count(r, bad_name(sc, branch), counted ~= 0 and counted or nil)
     end
+    local after = counted + count_own(r, first, last, FAILED, BROKEN)
+    local before = after - by
     if (before == 0) ~= (after == 0) then
       local d = touch(sc)
       d.b = (d.b or 0) + by
@@ -126,14 +137,14 @@ end
 
 local function is_bad(r, sc, branch)
   if (sc.d.b or 0) == 0 then return false end
-  local own = lone(r, sc, branch)
-  return own and M.status(r, own) >= FAILED or bad_in(r, sc, branch, own) ~= 0
+  local first, last = own_nodes(r, sc, branch)
+  return count_own(r, first, last, FAILED, BROKEN) > 0 or bad_in(r, sc, branch, first) ~= 0
 end
 
 -- Whether a branch has succeeded, as far as it goes: nothing of it is undecided, and nothing failed or broken.
 function M.is_good(r, sc, branch)
-  local own = lone(r, sc, branch)
-  return not (own and M.status(r, own) <= ACTIVE) and open_in(r, sc, branch, own) == 0 and not is_bad(r, sc, branch)
+  local first, last = own_nodes(r, sc, branch)
+  return count_own(r, first, last, WAITING, ACTIVE) == 0 and open_in(r, sc, branch, first) == 0 and not is_bad(r, sc, branch)
 end
 
 -- Keep count of the branches that have succeeded, for a policy that need not wait for the others (24).
@@ -200,6 +211,13 @@ local function count_many(r, sc, rec, lo, hi, before, after)
     M.count_good(r, sc, number * ((after > ACTIVE and after < FAILED and 1 or 0) - (before > ACTIVE and before < FAILED and 1 or 0)))
     if d.s >= sc.group[OF_GROUP.N] then push(r.drained, sc.order) end
   end
+end
+
+-- The same where nothing but open nodes can have changed.
+local function count_closed(r, sc, number)
+  local d = touch(sc)
+  d.o = d.o - number
+  if d.o == 0 then push(r.drained, sc.order) end
 end
 
 -- The bytes that there are in a text; nil if they are more than a few.
@@ -270,7 +288,7 @@ end
 -- those done at once that have been visited before.
 function M.sweep(r, sc, list, to, least, most, other, visited)
   local simple = sc.n ~= RUN and not (sc.d.d and (sc.early or to >= FAILED or (sc.d.b or 0) > 0)) -- else branches may be more than one node
-  local plain = simple and most <= ACTIVE and not sc.early and sc.group[OF_GROUP.PLAIN] == 1 -- then nothing but open nodes is counted
+  local plain = simple and most <= ACTIVE and to == CANCELLED and sc.group[OF_GROUP.PLAIN] == 1 and (not sc.early or sc.group[OF_GROUP.EVEN] ~= false)
   for i = 1, #list, 2 do
     local n, hi = list[i], list[i + 1]
     while n <= hi do
@@ -281,13 +299,17 @@ function M.sweep(r, sc, list, to, least, most, other, visited)
         n = n + 1
       else
         last = math.min(last, hi, (floor(n / PAGE) + 1) * PAGE - 1)
-        local rec = not r.ended and (plain and {} or M.rec(r, n))
-        sweep_page(r, sc, n, last, to, least, most, rec and function(from, upto, status)
-          count_many(r, sc, rec, from, upto, status, to)
+        local rec = not (r.ended or plain) and M.rec(r, n)
+        sweep_page(r, sc, n, last, to, least, most, not r.ended and function(from, upto, status)
+          if plain then count_closed(r, sc, upto - from + 1) else count_many(r, sc, rec, from, upto, status, to) end
         end, visited)
         n = last + 1
       end
     end
+  end
+  if plain and sc.early and not r.ended then -- all are decided now, and all that did not fail count as good
+    M.count_good(r, sc, size_of(M.lasts(r, sc)) - (sc.d.b or 0) - (sc.d.s or 0))
+    if sc.d.s >= sc.group[OF_GROUP.N] then push(r.drained, sc.order) end
   end
 end
 

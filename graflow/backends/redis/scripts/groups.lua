@@ -214,10 +214,10 @@ end
 
 -- The last nodes of the branches that have succeeded.
 function M.lasts_of_good(r, sc)
-  local list, good, branch = M.lasts(r, sc), {}, 0
+  local list, good, branch, left = M.lasts(r, sc), {}, 0, sc.d.s
   for i = 1, #list, 2 do
     local n, hi = list[i], list[i + 1]
-    while n <= hi do
+    while n <= hi and left > 0 do
       local last = not sc.d.d and M.alike_until(r, n)
       if last then
         last = math.min(last, hi)
@@ -226,7 +226,10 @@ function M.lasts_of_good(r, sc)
         end)
       else
         last = n
-        if M.is_good(r, sc, branch) then append_many(good, n, n) end
+        if M.is_good(r, sc, branch) then
+          append_many(good, n, n)
+          left = left - 1
+        end
       end
       branch, n = branch + last - n + 1, last + 1
     end
