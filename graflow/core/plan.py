@@ -82,7 +82,8 @@ class Plan:
     """
 
     __slots__ = (
-        "_all_ins", "_digest", "_handler_kinds", "_index", "_reaches", "around", "branch", "drawn", "edges", "forks", "group_depth", "groups", "ids", "indegree",
+        "_all_ins", "_digest", "_handler_kinds", "_index", "_reaches",
+        "around", "branch", "drawn", "edges", "forks", "group_depth", "groups", "ids", "indegree",
         "ins", "is_back", "loops", "map_sources", "max_cycles", "name", "output_given", "outputs", "outs", "recipes", "released",
         "scope", "shared_recipes", "start", "substitute", "tasks", "top",
     )  # fmt: skip

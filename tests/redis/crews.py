@@ -64,7 +64,9 @@ class LargeRun:
     ``raced`` says that outcomes come in before it has come to rest, which in memory it always has.
     """
 
-    def __init__(self, server: redis.Redis, plan: Plan, *, on_failure: OnFailure = "fail", max_steps: int | None = None, raced: bool = False) -> None:
+    def __init__(
+        self, server: redis.Redis, plan: Plan, *, on_failure: OnFailure = "fail", max_steps: int | None = None, raced: bool = False
+    ) -> None:
         self.plan, self.on_failure, self.max_steps, self.raced = plan, on_failure, max_steps, raced
         self.calls = TimedCalls(server)
         self.server = server

@@ -77,7 +77,12 @@ def tame_case(number: int) -> Case:
 def tightened(script: Script) -> Script:
     """The script with its thresholds so low that little graphs are large ones to it."""
     text = script.source
-    for large, small in (("local SMALL = 16", "local SMALL = 2"), ("local PAGE = 256", f"local PAGE = {TIGHT_PAGE}"), ("local AT_ONCE = 64", "local AT_ONCE = 1")):
+    for large, small in (
+        ("local SMALL = 16", "local SMALL = 2"),
+        ("local PAGE = 256", f"local PAGE = {TIGHT_PAGE}"),
+        ("local AT_ONCE = 64", "local AT_ONCE = 1"),
+        ("local LINE = 1024", "local LINE = 2"),
+    ):
         assert large in text, f"{large} is not in {script.name} any more"
         text = text.replace(large, small)
     return Script(script.name, text=text)

@@ -74,15 +74,14 @@ end""",
     Mutant("a loop with a failure goes round", "if d.b == 0 and #(d.l or {}) == 0", "if #(d.l or {}) == 0", 130),
     Mutant(
         "a reset undoes edges from outside",
-        "    each_out(M.rec(r, n), function(e, target)\n      set_want(r, e, 0)",
-        """    local ins = M.rec(r, n)[INS]
-    for i = 1, #ins, 4 do
-      for e = ins[i], ins[i + 1] do M.undo(r, e, n) end
-    end
-    each_out(M.rec(r, n), function(e, target)
-      set_want(r, e, 0)""",
+        "  local last = math.min(#outs, most and",
+        """  local ins = M.rec(r, n)[INS]
+  for i = 1, #ins, 4 do
+    for e = ins[i], ins[i + 1] do M.undo(r, e, n) end
+  end
+  local last = math.min(#outs, most and""",
     ),
-    Mutant("a loop entered in its midst keeps its exits", "if not whole then", "if false then", 122),
+    Mutant("a loop entered in its midst keeps its exits", "if not region.holds(loop.rec[OF_LOOP.BODY]) then", "if false then", 122),
     Mutant(
         "body nodes with edges from outside run in the first round only",
         "M.join(r, n) == 0 then add(r.looks, n) end",
@@ -130,8 +129,12 @@ end""",
     Mutant("a second visit looks like the first", "flag(r, n, EXTRA, true)", "flag(r, n, EXTRA, has(r, n, EXTRA))"),
     Mutant("pages of edges are not written back", "  r.dirty[kind][k] = true", "  r.dirty[kind][k] = kind == 's' or nil"),
     Mutant("holes of a page are not filled", "for hole = #page + 1, i - 1 do page[hole] = 0 end", ""),
-    Mutant("a branch alike others is the first one", "rec.base and rec.base + n or rec[BRANCH]", "rec.base and rec.base + rec.last or rec[BRANCH]"),
-    Mutant("many that are taken back count as one", "r.v[OUT] = r.v[OUT] - (hi - lo + 1)", "r.v[OUT] = r.v[OUT] - 1"),
+    Mutant(
+        "a branch alike others is the first one",
+        "rec.base and rec.base + n or rec[BRANCH]",
+        "rec.base and rec.base + rec.last or rec[BRANCH]",
+    ),
+    Mutant("many that are taken back count as one", "r.v[OUT] = r.v[OUT] - (hi - lo + 1)", "r.v[OUT] = r.v[OUT] - 1", 640),
     Mutant("many that are taken back keep their places", "if not r.ended then M.give_places_back(r, sc, hi - lo + 1) end", ""),
     Mutant("many that are cancelled are told as the first of them", "not alone and pack(list)", "not alone and pack({ list[1], list[1] })"),
     Mutant("a stretch of nodes ends too late", "other <= last and other - 1 or last", "other <= last and other or last"),
@@ -140,7 +143,25 @@ end""",
     Mutant("branches that are swept have not succeeded", "M.count_good(r, sc, number * (", "M.count_good(r, sc, 0 * ("),
     Mutant("a sweep forgets that attempts were repeated", "if not x and text then", "if false then"),
     Mutant("a sweep leaves steps suspended", "if suspended then M.forget_suspension(r, n) elseif", "if"),
-    Mutant("a node beside a member is not its branch", "if own and not sc.d.d then return 0 end\n  local open", "if own then return 0 end\n  local open"),
+    Mutant(
+        "a node beside a member is not its branch",
+        "if own and not sc.d.d then return 0 end\n  local open",
+        "if own then return 0 end\n  local open",
+    ),
+    Mutant("what runs in a region that is going round is taken", "and not (in_pieces(r) and M.is_void(r, n))", ""),
+    Mutant("a region that is going round is not visited again", "if M.status(r, n) == WAITING then M.visit(r, n, hi) end", ""),
+    Mutant("only the first edges of a node are undone", "return last < #outs and last + 1 or nil", "return nil"),
+    Mutant("edges that were put by are forgotten", "r.edges = unpacked(field(r, name))", "r.edges = {}"),
+    Mutant(
+        "body nodes are not looked at after pieces",
+        "return wait_for_region(r, VISIT_THERE, scope, header, came_from)",
+        "return M.visit(r, header, came_from)",
+    ),
+    Mutant(
+        "a goto does not wait for its region",
+        "if later then wait_for_region(r, GO_THERE, M.rec(r, goto_[1])[SCOPE], goto_) else",
+        "if not later then",
+    ),
 )
 
 PROTOCOL_MUTANTS = (

@@ -231,7 +231,9 @@ class ScriptedRun:
         image = self.image()
         void = void_in(image)
         return {
-            attempt for attempt in self.deliveries if is_running(image, attempt) and not (void and is_void(self.plan, image, void, attempt[0]))
+            attempt
+            for attempt in self.deliveries
+            if is_running(image, attempt) and not (void and is_void(self.plan, image, void, attempt[0]))
         }
 
     def told(self) -> list[tuple[str, int, int | None]]:

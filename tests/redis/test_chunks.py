@@ -1,6 +1,7 @@
 """However large a run is, no script keeps the server for long: it works on whole pages at once, and what one call may do is bounded.
 
-What counts is the processor time of the server, where that can be had, and else what it says itself. Besides, each run ends as the same outcomes, in the same order, let it end in memory.
+What counts is the processor time of the server, where that can be had, and else what it says itself. Besides, each run ends as the same outcomes, in
+the same order, let it end in memory.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ end
 
 -- The last nodes of the branches that have succeeded.
 function M.lasts_of_good(r, sc)
-  local list, good, branch, left = M.lasts(r, sc), {}, 0, sc.d.s
+  local list, good, branch, left = M.lasts(r, sc), {}, 0, sc.d.s or 0
   for i = 1, #list, 2 do
     local n, hi = list[i], list[i + 1]
     while n <= hi and left > 0 do

@@ -42,6 +42,7 @@ local function is_open(r, n, cycle, attempt)
 end
 
 local function start_again(r, n, reason)
+  M.all_edges(r)
   local agenda = { first = 1 }
   for i = r.edges.first, #r.edges do
     if r.edges[i][5] ~= n then add(agenda, r.edges[i]) end

@@ -45,7 +45,7 @@ function M.decide_exits(r, loop)
     local e, target = exits[i], exits[i + 2]
     if loop.d.b > 0 then set_want(r, e, BREAK) -- (28)
     elseif want(r, e) == 0 then set_want(r, e, SKIP) end -- its source lies before start=
-    if decision(r, e) == 0 then add(r.edges, { e, e, target, 0 }) end
+    if decision(r, e) == 0 then add_edges(r, { e, e, target, 0 }) end
   end
 end
 
@@ -72,26 +72,6 @@ function M.go_there(r, goto_)
   went(r)[target] = list
   count_went(r)
   add(r.looks, target)
-end
-
--- Two lists of ranges in order, as one.
-local function joined(one, other)
-  local list, i, k = {}, 1, 1
-  while one[i] or other[k] do
-    local from, at = one, i
-    if not one[i] or (other[k] and other[k] < one[i]) then
-      from, at, k = other, k, k + 2
-    else
-      i = i + 2
-    end
-    local last = list[#list]
-    if last and from[at] <= last + 1 then
-      list[#list] = math.max(last, from[at + 1])
-    else
-      list[#list + 1], list[#list + 2] = from[at], from[at + 1]
-    end
-  end
-  return list
 end
 
 -- Visit nodes that run or are decided once more. One that another of them leads to waits for that one instead. Whether it is done in pieces.
@@ -305,6 +285,7 @@ function M.forget_agenda(r, list)
   r.visits = filter(r.visits, function(item, kept)
     for _, left in ipairs(without(item, list)) do add(kept, left) end
   end)
+  M.all_edges(r)
   r.edges = filter(r.edges, function(item, kept)
     if not (item[5] and within(list, item[5])) then add(kept, item) end
   end)

@@ -162,7 +162,7 @@ function M.release(r, n)
     M.visit_again(r, n, request)
   elseif M.status(r, n) > ACTIVE then
     local outs = rec[RELEASED] or rec[OUTS]
-    for i = 1, #outs, 5 do add(r.edges, { outs[i], outs[i + 1], outs[i + 2], outs[i + 3], n }) end
+    for i = 1, #outs, 5 do add_edges(r, { outs[i], outs[i + 1], outs[i + 2], outs[i + 3], n }) end
   end
 end
 
@@ -178,8 +178,8 @@ local function take(agenda)
 end
 
 local function next_edge(r)
+  if not r.edges[r.edges.first] and not more_edges(r) then return nil end
   local item = r.edges[r.edges.first]
-  if not item then return nil end
   local e, target = item[1], item[3]
   if e == item[2] then
     take(r.edges)
@@ -198,7 +198,7 @@ local function next_visit(r)
 end
 
 local function has_agenda(r)
-  return in_pieces(r) or r.edges[r.edges.first] or r.looks[r.looks.first] or r.visits[r.visits.first] or r.admissions[r.admissions.first] or #r.drained > 0
+  return in_pieces(r) or r.edges[r.edges.first] or r.line[1] <= r.line[2] or #r.tail > 0 or r.looks[r.looks.first] or r.visits[r.visits.first] or r.admissions[r.admissions.first] or #r.drained > 0
 end
 
 -- One unit of work; false when there is none.
@@ -240,7 +240,9 @@ function M.settle_down(r)
   end
   if r.ended then
     r.edges, r.looks, r.visits, r.admissions, r.drained = { first = 1 }, { first = 1 }, { first = 1 }, { first = 1 }, {}
-    r.regions = { first = 1 }
+    r.regions, r.tail = { first = 1 }, {}
+    for k = r.line[1], r.line[2] do drop(r, 'agenda' .. k) end
+    r.line = { 1, 0 }
   end
   if #r.stops > 0 then M.drop_short_lived(r) end
 end
@@ -323,7 +325,7 @@ function M.load_agenda(r)
   local a = unpacked(s)
   r.agenda_known = true
   r.edges, r.looks, r.visits, r.admissions, r.drained = a[1], a[2], a[3], a[4], a[5]
-  r.regions = a[6]
+  r.regions, r.line = a[6], a[7]
   r.edges.first, r.looks.first, r.visits.first, r.admissions.first, r.regions.first = 1, 1, 1, 1, 1
 end
 
@@ -333,10 +335,28 @@ local function rest(agenda)
   return left
 end
 
+local LINE = 1024 -- edges that are read with every continuation; what is behind them is left alone
+
+-- Put what is too much for that into fields of its own.
+local function put_by(r)
+  local waiting, line = r.tail, r.line
+  if line[1] > line[2] then
+    local here = rest(r.edges)
+    r.edges, waiting = { first = 1 }, {}
+    for i, item in ipairs(here) do add(i <= LINE and r.edges or waiting, item) end
+  end
+  for i = 1, #waiting, LINE do
+    line[2] = line[2] + 1
+    write(r, 'agenda' .. line[2], pack({ unpack(waiting, i, math.min(i + LINE - 1, #waiting)) }))
+  end
+  r.tail = {}
+end
+
 -- What the budget did not allow goes on as a message in the stream it concerns, counted as outstanding, fenced and recovered like a task.
 function M.put_off_agenda(r)
   if has_agenda(r) and not r.ended then
-    write(r, 'agenda', pack({ rest(r.edges), rest(r.looks), rest(r.visits), rest(r.admissions), r.drained, rest(r.regions) }))
+    put_by(r)
+    write(r, 'agenda', pack({ rest(r.edges), rest(r.looks), rest(r.visits), rest(r.admissions), r.drained, rest(r.regions), r.line }))
     if r.v[CONTINUING] == 0 then
       r.v[CONTINUING], r.v[OUT] = 1, r.v[OUT] + 1
       local item = r.visits[r.visits.first]

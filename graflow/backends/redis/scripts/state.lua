@@ -7,7 +7,7 @@
 --
 -- The hash run:<id> holds: st plan v (what every script needs), s<k> and e<k> (pages of 256 nodes or edges, one byte each), S<n> (a scope),
 -- L<n> (a loop), N<n> (a node that was visited more than once, or not by an edge), E<n> (an error), K<n> (what a group's result is made of),
--- D<n> (a task made at run time), and little counters.
+-- D<n> (a task made at run time), agenda and agenda<k> (what is put off, and edges behind that), and little counters.
 
 local P, call = KEYS[1], redis.call
 local pack, unpacked = cmsgpack.pack, cmsgpack.unpack
@@ -67,7 +67,7 @@ local function fresh(id, key, st, plan, v)
     id = id, key = key, st = st, digest = plan, plan = P .. 'plan:' .. plan, v = v, recs = {}, pages = { s = {}, e = {} }, raw = {},
     dirty = { s = {}, e = {} }, extras = {}, changed = {}, scopes = {}, loops = {}, loop_recs = {}, joins = {}, counts = {}, count_changes = {},
     results = {}, read = {}, fields = {}, starts = {}, stops = {}, started = {}, events = {}, made = {},
-    edges = { first = 1 }, looks = { first = 1 }, visits = { first = 1 }, admissions = { first = 1 }, regions = { first = 1 }, drained = {}, prefix = nil,
+    edges = { first = 1 }, looks = { first = 1 }, visits = { first = 1 }, admissions = { first = 1 }, regions = { first = 1 }, line = { 1, 0 }, tail = {}, drained = {}, prefix = nil,
   }
 end
 
@@ -128,55 +128,6 @@ local function put(r, kind, n, value)
   for hole = #page + 1, i - 1 do page[hole] = 0 end
   page[i] = value
   r.dirty[kind][k] = true
-end
-
--- The statuses of a page as text, for what is done with many nodes at once: a table of them costs more than all that is done.
-local function text_of(r, kind, k)
-  local page = r.pages[kind][k]
-  local text = page and char(unpack(page)) or field(r, kind .. k) or ''
-  return #text == PAGE and text or text .. rep('\0', PAGE - #text)
-end
-
-local function put_text(r, kind, k, text)
-  r.pages[kind][k], r.dirty[kind][k] = nil, nil
-  r.fields[kind .. k] = text
-end
-
-local function page_text(r, k) return text_of(r, 's', k) end
-local function put_page_text(r, k, text) put_text(r, 's', k, text) end
-
--- In a pattern, any byte but this one. Pages are read in stretches of nodes that are in no way different.
-local function literal(b)
-  local c = char(b)
-  return b == 0 and '%z' or find(c, '^%w$') and c or '%' .. c
-end
-
-local others = {}
-local function other_than(b)
-  local pattern = others[b]
-  if not pattern then
-    pattern = '[^' .. literal(b) .. ']'
-    others[b] = pattern
-  end
-  return pattern
-end
-
--- The same for statuses, whatever else is in the bytes.
-local function other_status(status)
-  local pattern = others[-status - 1]
-  if not pattern then
-    local list = {}
-    for b = status, 255, 8 do list[#list + 1] = literal(b) end
-    pattern = '[^' .. table.concat(list) .. ']'
-    others[-status - 1] = pattern
-  end
-  return pattern
-end
-
--- The last place up to `last` at which the text is as it is here.
-local function end_of_stretch(text, here, last)
-  local other = find(text, other_than(byte(text, here)), here)
-  return other and other <= last and other - 1 or last
 end
 
 function M.status(r, n) return get(r, 's', n) % 8 end
@@ -431,72 +382,8 @@ function M.lasts(r, sc)
   return list
 end
 
-local function each(list, visit)
-  for i = 1, #list, 2 do
-    for n = list[i], list[i + 1] do visit(n) end
-  end
-end
-
-local function size_of(list)
-  local sum = 0
-  for i = 1, #list, 2 do sum = sum + list[i + 1] - list[i] + 1 end
-  return sum
-end
-
-local function within(list, n)
-  for i = 1, #list, 2 do
-    if n >= list[i] and n <= list[i + 1] then return true end
-  end
-  return false
-end
-
 -- Whether a region is still being made undecided again: rounds.lua.
 local function in_pieces(r) return r.regions[r.regions.first] end
-
--- What is left of a range without others.
-local function without(range, list)
-  local left = { { range[1], range[2] } }
-  for i = 1, #list, 2 do
-    local lo, hi, cut = list[i], list[i + 1], {}
-    for _, piece in ipairs(left) do
-      if hi < piece[1] or lo > piece[2] then
-        cut[#cut + 1] = piece
-      else
-        if piece[1] < lo then cut[#cut + 1] = { piece[1], lo - 1 } end
-        if piece[2] > hi then cut[#cut + 1] = { hi + 1, piece[2] } end
-      end
-    end
-    left = cut
-  end
-  return left
-end
-
--- Whether two lists of ranges have anything in common.
-local function meet(one, other)
-  for i = 1, #one, 2 do
-    for k = 1, #other, 2 do
-      if one[i] <= other[k + 1] and other[k] <= one[i + 1] then return true end
-    end
-  end
-  return false
-end
-
--- The numbers of a range that are in a list of ranges.
-local function common(list, lo, hi)
-  local found = {}
-  for i = 1, #list, 2 do
-    for n = math.max(lo, list[i]), math.min(hi, list[i + 1]) do found[#found + 1] = n end
-  end
-  return found
-end
-
-local function append_many(list, lo, hi)
-  if #list > 0 and list[#list] == lo - 1 then list[#list] = hi else list[#list + 1], list[#list + 2] = lo, hi end
-end
-
-local function append_range(list, n)
-  if #list > 0 and list[#list] == n - 1 then list[#list] = n else list[#list + 1], list[#list + 2] = n, n end
-end
 
 -- header, body, back, leaving, exits, depth, scope
 local OF_LOOP = { HEADER = 1, BODY = 2, BACK = 3, LEAVING = 4, EXITS = 5, DEPTH = 6, SCOPE = 7 }
