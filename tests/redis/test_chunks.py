@@ -16,14 +16,18 @@ import pytest
 import redis
 
 from graflow import GroupPolicy, TaskGraph, at_least_n, best_effort, chain, parallel, strict, task
-from graflow.backends.redis.deliveries import RedisDelivery
+from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
+from graflow.backends.redis.entries import decode_entry
+from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.snapshot import RunReader
 from graflow.core.board import CANCELLED, DONE, SKIPPED, WAITING
 from graflow.core.compiler import compile_plan
 from graflow.core.outcome import Directives, Failure, Outcome, Success, TaskError
 from graflow.core.plan import Plan
 from graflow.core.run import RunState
+from graflow.wire.local import this_process
 from tests.redis.crews import LargeRun, succeeds
+from tests.redis.scripted import PREFIX
 from tests.redis.sidebyside import NOT_NOTED
 
 LONG = 30.0
@@ -366,13 +370,13 @@ SHAPES = (
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 def test_no_script_works_a_large_region_off_in_one_go(
-    server: redis.Redis, shape: Callable[[redis.Redis], LargeRun], record_property: Callable[[str, object], None]
+    broken_server: redis.Redis, shape: Callable[[redis.Redis], LargeRun], record_property: Callable[[str, object], None]
 ) -> None:
     tries: list[float] = []
     while len(tries) < TRIES and (not tries or tries[-1] > LONG):
-        server.flushall()
-        server.slowlog_reset()
-        run = shape(server)
+        broken_server.flushall()
+        broken_server.slowlog_reset()
+        run = shape(broken_server)
         tries.append(run.longest())
         if len(tries) == 1:
             ends_as_in_memory(run)
@@ -380,6 +384,31 @@ def test_no_script_works_a_large_region_off_in_one_go(
     if "GRAFLOW_CHUNKS" in os.environ:
         print(f"MS {shape.__name__:55} {tries}")
     assert min(tries) <= LONG, f"milliseconds of the longest script, try by try: {tries}"
+
+
+def test_workers_hear_of_a_whole_fan_out_in_a_few_words(server: redis.Redis) -> None:
+    run = LargeRun(server, drawn(fan_out_behind, 20_000), max_steps=50_000)
+    run.settle("source")
+    run.begin_all()
+    held = [make_delivery(each, decode_entry(each.text), run.plan, this_process) for each in run.held]
+    members, late = [delivery for delivery in held if delivery.spec.task_id != "spare"], held[-100:]
+    hands = Hands()
+    for delivery in held[:-100]:
+        hands.take(delivery)
+    with server.pubsub(ignore_subscribe_messages=True) as heard:
+        heard.subscribe(f"{PREFIX}stops")
+        heard.get_message(timeout=1)
+        run.settle("spare", asks("spare", Directives(goto=["source"])))
+        payload: bytes = next(message["data"] for _ in range(10) if (message := heard.get_message(timeout=1)) is not None)
+    assert len(payload) < 100
+    hands.stop(payload)
+    for delivery in late:  # the word of it may come before the attempt itself
+        hands.take(delivery)
+    assert len(members) == 20_000
+    assert all(delivery.stopped for delivery in members)
+    assert sum(delivery.stopped for delivery in held) == len(members)
+    assert sum(event.type == "task_cancelled" for event in run.told()) == len(members) + 1  # and their group
+    assert server.xlen(f"{PREFIX}ev:{run.id}") < 2000
 
 
 def ends_as_in_memory(run: LargeRun) -> None:
