@@ -224,33 +224,50 @@ function M.stop_members(r, sc)
   end)
 end
 
+-- The starts of nodes lo to hi: found by node where these are fewer, else by looking at each start.
+local function starts_within(r, by_node, lo, hi, visit)
+  if hi - lo < #r.starts then
+    for n = lo, hi do
+      local a = by_node[n]
+      while a do
+        visit(a)
+        a = a.before
+      end
+    end
+  else
+    for _, a in ipairs(r.starts) do
+      if a[1] >= lo and a[1] <= hi then visit(a) end
+    end
+  end
+end
+
 -- Attempts that were made and taken back before anybody heard of them are neither started nor stopped.
 function M.drop_short_lived(r)
   if #r.starts == 0 or #r.stops == 0 then return end
-  local started, kept, short = {}, {}, {}
+  local by_node, short, stops, starts = {}, {}, {}, {}
   for _, a in ipairs(r.starts) do
-    a.before = started[a[1]] -- of the same node
-    started[a[1]] = a
+    a.before = by_node[a[1]] -- of the same node
+    by_node[a[1]] = a
   end
   for _, s in ipairs(r.stops) do
     local left = {}
     for i = 1, #s[3], 2 do
-      local n, hi = s[3][i], s[3][i + 1]
-      while n <= hi do
-        local a = started[n]
-        while a and (a[2] ~= s[1] or a[3] ~= s[2]) do a = a.before end
-        if a then short[a] = true else append_many(left, n, n) end
-        n = n + 1
-      end
+      local lo, hi, gone = s[3][i], s[3][i + 1], {}
+      starts_within(r, by_node, lo, hi, function(a)
+        if a[2] == s[1] and a[3] == s[2] then
+          short[a] = true
+          append_many(gone, a[1], a[1])
+        end
+      end)
+      for _, piece in ipairs(#gone > 0 and without({ lo, hi }, gone) or { { lo, hi } }) do append_many(left, piece[1], piece[2]) end
     end
-    if #left > 0 then kept[#kept + 1] = { s[1], s[2], left } end
+    if #left > 0 then stops[#stops + 1] = { s[1], s[2], left } end
   end
-  r.stops = kept
-  kept = {}
+  r.stops = stops
   for _, a in ipairs(r.starts) do
-    if not short[a] then kept[#kept + 1] = a end
+    if not short[a] then starts[#starts + 1] = a end
   end
-  r.starts = kept
+  r.starts = starts
 end
 
 -- ---- visits and places ----
