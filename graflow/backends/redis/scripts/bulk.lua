@@ -93,7 +93,8 @@ local function sweep_page(r, sc, n, last, to, least, most, counts, visited)
   local k = floor(n / PAGE)
   local base = k * PAGE - 1
   local text, from, upto = page_text(r, k), n - base, last - base
-  local at_once = not visited and sweep_kinds(r, sc, sub(text, from, upto), n - 1, to, least, most, counts)
+  local all_alike = end_of_stretch(text, from, upto) == upto
+  local at_once = not (visited or all_alike) and sweep_kinds(r, sc, sub(text, from, upto), n - 1, to, least, most, counts)
   if at_once then return put_page_text(r, k, sub(text, 1, from - 1) .. at_once .. sub(text, upto + 1)) end
   local changed, at = {}, from
   while at <= upto do
@@ -108,8 +109,8 @@ local function sweep_page(r, sc, n, last, to, least, most, counts, visited)
     at = stretch + 1
   end
   if next(changed) then
-    local alone = from == 1 and upto == PAGE and end_of_stretch(text, 1, PAGE) == PAGE
-    local swept = alone and rep(changed[sub(text, 1, 1)], PAGE) or string.gsub(sub(text, from, upto), '.', changed)
+    local swept = all_alike and rep(changed[sub(text, from, from)], upto - from + 1) or string.gsub(sub(text, from, upto), '.', changed)
+    if all_alike and #swept == PAGE then return put_page_text(r, k, swept) end
     put_page_text(r, k, sub(text, 1, from - 1) .. swept .. sub(text, upto + 1))
   end
 end
@@ -122,6 +123,7 @@ function M.sweep(r, sc, list, to, least, most, other, visited)
   local plain = simple and most <= ACTIVE and to == CANCELLED and sc.group[OF_GROUP.PLAIN] == 1 and (not sc.early or sc.group[OF_GROUP.EVEN] ~= false)
   for i = 1, #list, 2 do
     local n, hi = list[i], list[i + 1]
+    read_pages(r, n, hi)
     while n <= hi do
       local last
       if r.ended then last = M.tasks_until(r, n) elseif plain then last = hi elseif simple then last = M.alike_until(r, n) end

@@ -11,6 +11,20 @@ local function put_text(r, kind, k, text)
   r.fields[kind .. k] = text
 end
 
+-- Many pages of statuses, read at once.
+local function read_pages(r, lo, hi)
+  if hi - lo < 4 * PAGE then return end
+  local names = {}
+  for k = floor(lo / PAGE), floor(hi / PAGE) do names[#names + 1] = 's' .. k end
+  for i = 1, #names, SLICE do
+    local last = math.min(i + SLICE - 1, #names)
+    for place, text in ipairs(call('HMGET', r.key, unpack(names, i, last))) do
+      local name = names[i + place - 1]
+      if r.raw[name] == nil then r.raw[name] = text end
+    end
+  end
+end
+
 local function page_text(r, k) return text_of(r, 's', k) end
 local function put_page_text(r, k, text) put_text(r, 's', k, text) end
 
