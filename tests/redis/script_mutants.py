@@ -151,6 +151,7 @@ end""",
     Mutant("what runs in a region that is going round is taken", "and not (in_pieces(r) and M.is_void(r, n))", "", 370),
     Mutant("a region that is going round is not visited again", "if M.status(r, n) == WAITING then M.visit(r, n, hi) end", ""),
     Mutant("only the first edges of a node are undone", "return last < #outs and last + 1 or nil", "return nil"),
+    Mutant("edges that came while others were put by are forgotten", "for _, item in ipairs(r.tail) do add(here, item) end", "", 8280),
     Mutant("edges that were put by are forgotten", "r.edges = unpacked(field(r, name))", "r.edges = {}"),
     Mutant(
         "body nodes are not looked at after pieces",

@@ -236,6 +236,11 @@ class ScriptedRun:
             if is_running(image, attempt) and not (void and is_void(self.plan, image, void, attempt[0]))
         }
 
+    def suspended(self, image: RunImage) -> set[int]:
+        """Steps that wait for an answer, and would take it."""
+        void = void_in(image)
+        return {node for node in image.suspended if not is_void(self.plan, image, void, node)}
+
     def told(self) -> list[tuple[str, int, int | None]]:
         """Events since the last time: type, node, attempt."""
         found: list[tuple[str, int, int | None]] = []
@@ -258,10 +263,16 @@ def name_in(plan: Plan, image: RunImage, node: int) -> str:
     return f"{group.mapping.task.id}[{placed[1]}]"
 
 
-def void_in(image: RunImage) -> list[range]:
-    """Nodes that are yet to be made undecided again: a large region that is gone round or back to is so in pieces."""
+def goes_on_in_pieces(image: RunImage) -> list[list[Any]]:
+    """What waits for a large region that is gone round or back to, and so made undecided again, in pieces; those pieces among it."""
     agenda: Any = msgspec.msgpack.decode(image.fields[b"agenda"]) if b"agenda" in image.fields else ()
-    return [range(piece[2], piece[3] + 1) for piece in agenda[5] if piece[0] == 1] if agenda else []
+    pieces: list[list[Any]] = list(agenda[5]) if agenda else []
+    return pieces
+
+
+def void_in(image: RunImage) -> list[range]:
+    """Nodes that are yet to be made undecided again."""
+    return [range(piece[2], piece[3] + 1) for piece in goes_on_in_pieces(image) if piece[0] == 1]
 
 
 def is_void(plan: Plan, image: RunImage, void: list[range], node: int) -> bool:

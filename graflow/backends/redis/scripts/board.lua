@@ -32,7 +32,7 @@ end
 local function add(agenda, item) agenda[#agenda + 1] = item end
 
 -- Edges to be decided wait in the order in which they came: some here, the many behind them in fields of their own, and behind those what has come since.
-local function add_edges(r, item) add(r.line[1] <= r.line[2] and r.tail or r.edges, item) end
+local function add_edges(r, item) add((r.line[1] <= r.line[2] or #r.tail > 0) and r.tail or r.edges, item) end
 
 -- The next of those fields, or what has come since; false when there is neither.
 local function more_edges(r)

@@ -332,5 +332,5 @@ function M.fail_group(r, sc)
       branch = branch + 1
     end)
   end
-  M.fail(r, sc.n, { 0, 'g', M.attempt(r, sc.n), lasts, failed, cancelled, skipped, causes })
+  M.fail(r, sc.n, { 0, 'g', M.attempt(r, sc.n), sc.group[OF_GROUP.MAPPING] and lasts or false, failed, cancelled, skipped, causes })
 end

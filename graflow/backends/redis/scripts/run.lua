@@ -297,7 +297,7 @@ end
 function M.conclude(r)
   local failed = r.v[ERRORS] > 0 and call('ZRANGE', P .. 'failed:' .. r.id, 0, -1) or {}
   for _, n in ipairs(failed) do
-    if M.status(r, tonumber(n)) == FAILED and M.error_of(r, tonumber(n)) then return M.finish(r, 'failed', 'failed', tonumber(n)) end
+    if M.status(r, tonumber(n)) == FAILED and M.has_error(r, tonumber(n)) then return M.finish(r, 'failed', 'failed', tonumber(n)) end
   end
   M.finish(r, 'succeeded', 'completed')
 end
@@ -342,6 +342,7 @@ local function put_by(r)
   local waiting, line = r.tail, r.line
   if line[1] > line[2] then
     local here = rest(r.edges)
+    for _, item in ipairs(r.tail) do add(here, item) end
     r.edges, waiting = { first = 1 }, {}
     for i, item in ipairs(here) do add(i <= LINE and r.edges or waiting, item) end
   end

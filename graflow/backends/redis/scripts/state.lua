@@ -507,6 +507,8 @@ function M.drop_error(r, n)
   if r.v[ERRORS] > 0 then r.v[ERRORS] = r.v[ERRORS] - call('HDEL', r.key, 'E' .. n) end
 end
 
+function M.has_error(r, n) return r.v[ERRORS] > 0 and call('HEXISTS', r.key, 'E' .. n) == 1 end
+
 function M.error_of(r, n)
   local s = r.v[ERRORS] > 0 and call('HGET', r.key, 'E' .. n)
   return s and unpacked(s) or nil
