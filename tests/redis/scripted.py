@@ -236,6 +236,11 @@ class ScriptedRun:
             if is_running(image, attempt) and not (void and is_void(self.plan, image, void, attempt[0]))
         }
 
+    def void(self, image: RunImage) -> list[Attempt]:
+        """Attempts that were handed out and have yet to be stopped, for what they stand in is to be made undecided again."""
+        void = void_in(image)
+        return sorted(each for each in self.deliveries if void and is_running(image, each) and is_void(self.plan, image, void, each[0]))
+
     def suspended(self, image: RunImage) -> set[int]:
         """Steps that wait for an answer, and would take it."""
         void = void_in(image)

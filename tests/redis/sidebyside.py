@@ -162,7 +162,11 @@ class _Patient:
             if image.state != "r":
                 demand(not out, f"the run is over, and {out} would still be taken")
                 return scripted
-            if scripted.waiting and (not out or self.random.random() < 0.3):
+            void = [each for each in scripted.void(image) if each not in self.settled]
+            if void and self.random.random() < 0.5:
+                self.settled.add(void[0])
+                demand(not scripted.settle(*void[0], Success("void")), f"the outcome of {void[0]} was taken, and its visit is void")
+            elif scripted.waiting and (not out or self.random.random() < 0.3):
                 scripted.go_on()
                 scripted.fetch()
             elif out and (not suspended or self.random.random() < 0.8):
