@@ -82,7 +82,8 @@ class Plan:
     """
 
     __slots__ = (
-        "_all_ins", "_digest", "_handler_kinds", "_index", "around", "branch", "drawn", "edges", "forks", "group_depth", "groups", "ids", "indegree",
+        "_all_ins", "_digest", "_handler_kinds", "_index", "_reaches",
+        "around", "branch", "drawn", "edges", "forks", "group_depth", "groups", "ids", "indegree",
         "ins", "is_back", "loops", "map_sources", "max_cycles", "name", "output_given", "outputs", "outs", "recipes", "released",
         "scope", "shared_recipes", "start", "substitute", "tasks", "top",
     )  # fmt: skip
@@ -121,6 +122,7 @@ class Plan:
         self.output_given: bool = False
         self._digest: str | None = None
         self._all_ins: list[list[int]] | None = None
+        self._reaches: dict[int, list[int]] = {}
         self.substitute: Substitute | None = None
         """what replaces a task made at run time, in a plan with stubs"""
         self._handler_kinds: dict[str, str] | None = None
@@ -213,3 +215,15 @@ class Plan:
                     seen.add(target)
                     work.append(target)
         return seen
+
+    def reach(self, node: int) -> list[int]:
+        """What is :meth:`downstream` of a node as ranges, first, last, first, last..., worked out once: it may be most of a large plan."""
+        if node not in self._reaches:
+            ranges: list[int] = []
+            for each in sorted(self.downstream(node)):
+                if ranges and ranges[-1] == each - 1:
+                    ranges[-1] = each
+                else:
+                    ranges += (each, each)
+            self._reaches[node] = ranges
+        return self._reaches[node]

@@ -77,7 +77,12 @@ def tame_case(number: int) -> Case:
 def tightened(script: Script) -> Script:
     """The script with its thresholds so low that little graphs are large ones to it."""
     text = script.source
-    for large, small in (("local SMALL = 16", "local SMALL = 2"), ("local PAGE = 256", f"local PAGE = {TIGHT_PAGE}")):
+    for large, small in (
+        ("local SMALL = 16", "local SMALL = 2"),
+        ("local PAGE = 256", f"local PAGE = {TIGHT_PAGE}"),
+        ("local AT_ONCE = 64", "local AT_ONCE = 1"),
+        ("local LINE = 1024", "local LINE = 2"),
+    ):
         assert large in text, f"{large} is not in {script.name} any more"
         text = text.replace(large, small)
     return Script(script.name, text=text)
@@ -86,7 +91,7 @@ def tightened(script: Script) -> Script:
 @contextmanager
 def tight(replaced: Mapping[str, Script]) -> Iterator[Mapping[str, Script]]:
     """The scripts with low thresholds, and the same for what reads and writes what they do."""
-    with patch.object(image, "PAGE", TIGHT_PAGE), patch.object(plans, "WORTH_IT", 2):
+    with patch.object(image, "PAGE", TIGHT_PAGE), patch.object(plans, "WORTH_IT", 2), patch.object(plans, "LARGE_JOIN", 2):
         yield {script.name: tightened(replaced.get(script.name, script)) for script in (SUBMIT, SETTLE, CLAIM, CONTROL)}
 
 

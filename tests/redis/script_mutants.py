@@ -74,15 +74,14 @@ end""",
     Mutant("a loop with a failure goes round", "if d.b == 0 and #(d.l or {}) == 0", "if #(d.l or {}) == 0", 130),
     Mutant(
         "a reset undoes edges from outside",
-        "    each_out(M.rec(r, n), function(e, target)\n      set_want(r, e, 0)",
-        """    local ins = M.rec(r, n)[INS]
-    for i = 1, #ins, 4 do
-      for e = ins[i], ins[i + 1] do M.undo(r, e, n) end
-    end
-    each_out(M.rec(r, n), function(e, target)
-      set_want(r, e, 0)""",
+        "  local last = math.min(#outs, most and",
+        """  local ins = M.rec(r, n)[INS]
+  for i = 1, #ins, 4 do
+    for e = ins[i], ins[i + 1] do M.undo(r, e, n) end
+  end
+  local last = math.min(#outs, most and""",
     ),
-    Mutant("a loop entered in its midst keeps its exits", "if not whole then", "if false then", 122),
+    Mutant("a loop entered in its midst keeps its exits", "if not region.holds(loop.rec[OF_LOOP.BODY]) then", "if false then", 122),
     Mutant(
         "body nodes with edges from outside run in the first round only",
         "M.join(r, n) == 0 then add(r.looks, n) end",
@@ -90,10 +89,10 @@ end""",
         776,
     ),
     Mutant("gotos outlive the visit that made them", "if not region[goto_[3]] then", "if true then"),
-    Mutant("a decided group does not cancel its members", "M.stop_members(r, sc)\n  local failures", "local failures"),
+    Mutant("a decided group does not cancel its members", "M.stop_members(r, sc)\n  local members, lasts", "local members, lasts"),
     Mutant("an early group does not cancel its members", "M.stop_members(r, sc)\n  M.complete_group", "M.complete_group"),
     Mutant("early success waits for all", "if sc.d.o > 0 then return M.close_early(r, sc) end", "if sc.d.o > 0 then return end"),
-    Mutant("a failed branch has a result", "if M.status(r, n) == DONE and not is_bad", "if M.status(r, n) == DONE or is_bad"),
+    Mutant("a failed branch has a result", "if last or not is_bad(r, sc, M.branch(M.rec(r, n), n)) then", "if true then"),
     Mutant("a place is not given back", "if before == ACTIVE and b >= PLACED then M.give_place_back(r, sc, n) end", ""),
     Mutant(
         "a suspended step keeps its place", "if has(r, n, PLACED) then M.give_place_back(r, M.scope(r, M.rec(r, n)[SCOPE]), n) end", "", 80
@@ -116,7 +115,7 @@ end""",
         "    M.iterate(r, n, asked.iteration)",
         "    M.record(r, n, value, items)\n    M.iterate(r, n, asked.iteration)",
     ),
-    Mutant("a failure edge fires on success", "set_want(r, e, on == 1 and SKIP or FIRE) end)", "set_want(r, e, FIRE) end)"),
+    Mutant("a failure edge fires on success", "outs[i + 4] == 1 and SKIP or FIRE)", "FIRE)"),
     Mutant("a handled failure breaks the run", "M.mark(r, n, HANDLED)", "M.mark(r, n, FAILED)"),
     Mutant(
         "members of a skipped group stay as they were",
@@ -125,12 +124,46 @@ end""",
     ),
     Mutant("one step too many", "r.v[STEPS] >= r.v[STEP_LIMIT]", "r.v[STEPS] > r.v[STEP_LIMIT]"),
     Mutant("start= skips nothing", "        M.rule_out(r, e, target)\n", ""),
-    Mutant("surplus members stay", "if at >= items then", "if false then", 108),
+    Mutant("surplus members stay", "if first <= pool[i + 1] then", "if false then", 108),
     Mutant("who led to a node is not forgotten", "    change(r, n)[CAME_FROM] = false\n", ""),
     Mutant("a second visit looks like the first", "flag(r, n, EXTRA, true)", "flag(r, n, EXTRA, has(r, n, EXTRA))"),
     Mutant("pages of edges are not written back", "  r.dirty[kind][k] = true", "  r.dirty[kind][k] = kind == 's' or nil"),
     Mutant("holes of a page are not filled", "for hole = #page + 1, i - 1 do page[hole] = 0 end", ""),
-    Mutant("a branch alike others is the first one", "a[4] + n - a[1]", "a[4]"),
+    Mutant(
+        "a branch alike others is the first one",
+        "rec.base and rec.base + n or rec[BRANCH]",
+        "rec.base and rec.base + rec.last or rec[BRANCH]",
+    ),
+    Mutant("many that are taken back count as one", "r.v[OUT] = r.v[OUT] - (hi - lo + 1)", "r.v[OUT] = r.v[OUT] - 1", 640),
+    Mutant("many that are taken back keep their places", "if not r.ended then M.give_places_back(r, sc, hi - lo + 1) end", "", 470),
+    Mutant("many that are cancelled are told as the first of them", "not alone and pack(list)", "not alone and pack({ list[1], list[1] })"),
+    Mutant("a stretch of nodes ends too late", "other <= last and other - 1 or last", "other <= last and other or last"),
+    Mutant("a sweep opens nothing", "d.o = d.o + number * opened", "d.o = d.o"),
+    Mutant("a sweep breaks no branches", "d.b = (d.b or 0) + number * spoilt", "d.b = d.b"),
+    Mutant("branches that are swept have not succeeded", "M.count_good(r, sc, number * (", "M.count_good(r, sc, 0 * (", 280),
+    Mutant("a sweep forgets that attempts were repeated", "if not x and text then", "if false then"),
+    Mutant("a sweep leaves steps suspended", "if suspended then M.forget_suspension(r, n) elseif", "if"),
+    Mutant(
+        "a node beside a member is not its branch",
+        "if own and not sc.d.d then return 0 end\n  local open",
+        "if own then return 0 end\n  local open",
+    ),
+    Mutant("what runs in a region that is going round is taken", "and not (in_pieces(r) and M.is_void(r, n))", "", 255),
+    Mutant("a region that is going round is not visited again", "if M.status(r, n) == WAITING then M.visit(r, n, hi) end", ""),
+    Mutant("only the first edges of a node are undone", "return last < #outs and last + 1 or nil", "return nil"),
+    Mutant("edges that came while others were put by are forgotten", "for _, item in ipairs(r.tail) do add(here, item) end", "", 8280),
+    Mutant("edges that were put by are forgotten", "r.edges = unpacked(field(r, name))", "r.edges = {}"),
+    Mutant(
+        "body nodes are not looked at after pieces",
+        "return wait_for_region(r, VISIT_THERE, scope, header, came_from)",
+        "return M.visit(r, header, came_from)",
+    ),
+    Mutant(
+        "a goto does not wait for its region",
+        "if later then wait_for_region(r, GO_THERE, M.rec(r, goto_[1])[SCOPE], goto_) else",
+        "if not later then",
+        118,
+    ),
 )
 
 PROTOCOL_MUTANTS = (
@@ -176,9 +209,10 @@ PROTOCOL_MUTANTS = (
 def cases_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[int, str] | None:
     """After how many cases, from its first on, a mutant is caught, and by what; None if it survives ``most`` of them."""
     forget_all(server)
+    broken = mutant.scripts()
     for number in range(mutant.first, mutant.first + most):
         try:
-            run_case(server, number, mutant.scripts())
+            run_case(server, number, broken)
         except Exception as error:
             return number - mutant.first + 1, f"{type(error).__name__}: {error}"
     return None
@@ -186,9 +220,10 @@ def cases_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[
 
 def crowds_until_caught(server: redis.Redis, mutant: Mutant, most: int) -> tuple[int, str] | None:
     """After how many crowds of workers, from its first on, a mutant is caught, and by what; None if it survives ``most`` of them."""
+    broken = mutant.scripts()
     for number in range(mutant.first, mutant.first + most):
         try:
-            play_crowd(server, number, mutant.scripts())
+            play_crowd(server, number, broken)
         except Exception as error:
             return number - mutant.first + 1, f"{type(error).__name__}: {error}"
     return None

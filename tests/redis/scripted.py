@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import redis
 from redis.exceptions import NoScriptError
 
@@ -23,7 +24,7 @@ from graflow.backends.redis.scripts.runs import BUDGET, CLAIM, CONTROL, SETTLE, 
 from graflow.backends.redis.verdicts import judge
 from graflow.core.board import ACTIVE
 from graflow.core.outcome import Failure, GroupFailure, Outcome
-from graflow.core.plan import Plan
+from graflow.core.plan import RUN, Plan
 from graflow.core.run import OnFailure
 from graflow.wire.local import this_process
 from tests.model.check import demand
@@ -228,7 +229,22 @@ class ScriptedRun:
     def out(self) -> set[Attempt]:
         """Attempts that were handed out and still count."""
         image = self.image()
-        return {attempt for attempt in self.deliveries if is_running(image, attempt)}
+        void = void_in(image)
+        return {
+            attempt
+            for attempt in self.deliveries
+            if is_running(image, attempt) and not (void and is_void(self.plan, image, void, attempt[0]))
+        }
+
+    def void(self, image: RunImage) -> list[Attempt]:
+        """Attempts that were handed out and have yet to be stopped, for what they stand in is to be made undecided again."""
+        void = void_in(image)
+        return sorted(each for each in self.deliveries if void and is_running(image, each) and is_void(self.plan, image, void, each[0]))
+
+    def suspended(self, image: RunImage) -> set[int]:
+        """Steps that wait for an answer, and would take it."""
+        void = void_in(image)
+        return {node for node in image.suspended if not is_void(self.plan, image, void, node)}
 
     def told(self) -> list[tuple[str, int, int | None]]:
         """Events since the last time: type, node, attempt."""
@@ -250,6 +266,28 @@ def name_in(plan: Plan, image: RunImage, node: int) -> str:
     assert group is not None
     assert group.mapping is not None
     return f"{group.mapping.task.id}[{placed[1]}]"
+
+
+def goes_on_in_pieces(image: RunImage) -> list[list[Any]]:
+    """What waits for a large region that is gone round or back to, and so made undecided again, in pieces; those pieces among it."""
+    agenda: Any = msgspec.msgpack.decode(image.fields[b"agenda"]) if b"agenda" in image.fields else ()
+    pieces: list[list[Any]] = list(agenda[5]) if agenda else []
+    return pieces
+
+
+def void_in(image: RunImage) -> list[range]:
+    """Nodes that are yet to be made undecided again."""
+    return [range(piece[2], piece[3] + 1) for piece in goes_on_in_pieces(image) if piece[0] == 1]
+
+
+def is_void(plan: Plan, image: RunImage, void: list[range], node: int) -> bool:
+    """Whether a node, or a group around it, is one of these."""
+    while node != RUN:
+        if any(node in part for part in void):
+            return True
+        placed = image.range_of(node)
+        node = plan.scope[node] if node < len(plan.ids) else placed[0] if placed is not None else image.made[node].scope
+    return False
 
 
 def is_running(image: RunImage, attempt: Attempt) -> bool:

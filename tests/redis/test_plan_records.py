@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graflow.backends.redis.keys import stream_name
-from graflow.backends.redis.plans import needs_of, plan_records, stream_of
+from graflow.backends.redis.plans import LARGE_JOIN, needs_of, plan_records, stream_of
 from graflow.core.calls import plan_call
 from graflow.core.compiler import connect
 from graflow.core.edge import CONDITIONS
@@ -86,7 +86,7 @@ def spelt_out(records: dict[str, Any]) -> dict[str, Any]:
     """A record for each node, where one stands for many."""
     alike = records.get("alike", [])
     assert records["head"][7] == len(alike)
-    found = {name: record for name, record in records.items() if name != "alike"}
+    found = {name: record for name, record in records.items() if name not in ("alike", "groups", "joins")}
     for first, last, scope, branch, limit, stream, needs in alike:
         assert last - first >= 15
         for node in range(first, last + 1):
@@ -97,6 +97,8 @@ def spelt_out(records: dict[str, Any]) -> dict[str, Any]:
 
 def assert_says(records: dict[str, Any], plan: Plan) -> None:
     """Whether the records say neither more nor less than the plan."""
+    assert span(records.get("groups", [])) == [node for node, group in enumerate(plan.groups) if group is not None]
+    assert span(records.get("joins", [])) == [node for node, count in enumerate(plan.indegree) if count > LARGE_JOIN]
     records = spelt_out(records)
     loops = {f"L{number}" for number in range(len(plan.loops))}
     assert records.keys() == {"head", *map(str, range(len(plan.ids))), *loops}
@@ -135,7 +137,7 @@ def assert_says_node(record: list[Any], plan: Plan, node: int) -> None:
 
 
 def assert_says_group(record: list[Any], plan: Plan, node: int) -> None:
-    begin, last, policy, n, early, named, limit, depth, roots, lasts, sizes, mapping = record
+    begin, last, policy, n, early, named, limit, depth, roots, lasts, sizes, mapping, plain, length = record
     group = plan.groups[node]
     assert group is not None
     assert range(begin, last + 1) == group.members
@@ -145,8 +147,10 @@ def assert_says_group(record: list[Any], plan: Plan, node: int) -> None:
     assert depth == plan.group_depth[node]
     assert span(roots) == [member for member in group.members if not plan.ins[member]]
     assert span(lasts) == list(group.lasts)
+    branches = [plan.branch[member] for member in group.members]
+    assert bool(plain) == all(plan.tasks[member] is not None and member not in plan.around for member in group.members)
+    assert not length or branches == [branch for branch in range(len(group.lasts)) for _ in range(length)]
     if early:
-        branches = [plan.branch[member] for member in group.members]
         assert sizes == [branches.count(branch) for branch in range(len(group.lasts))]
     else:
         assert sizes is False
@@ -200,7 +204,7 @@ def test_the_records_say_whatever_the_language_can_draw(what: str) -> None:
 
 def test_the_members_of_a_fan_out_are_a_few_numbers() -> None:
     records = records_of(plan_of(load >> price.map(range(2000), name="all") >> load.clone("end")))
-    assert records["1"][11] == [3, 2002, 0, 0, 0, [], False, 1, [3, 2002], [3, 2002], False, False]
+    assert records["1"][11] == [3, 2002, 0, 0, 0, [], False, 1, [3, 2002], [3, 2002], False, False, 1, 1]
     assert max(len(msgspec.msgpack.encode(record)) for record in records.values()) < 100
 
 

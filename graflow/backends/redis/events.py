@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, cast
 import msgspec
 
 from graflow.backends.redis.blobs import from_text
+from graflow.backends.redis.image import spread
 
 EVENTS: Final = (
     "run_started",
@@ -25,12 +26,16 @@ EVENTS: Final = (
     "message",
     "no_worker",
     "run_finished",
+    "tasks_cancelled",
 )
 """by number, as scripts/attempts.lua writes them"""
+MANY: Final = "tasks_cancelled"
+"""one event for many that were cancelled at once, as ranges of nodes: to whoever reads it, it is as many events"""
 NUMBERS: Final = {name: number for number, name in enumerate(EVENTS)}
 
 _parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _number: Final = msgspec.msgpack.Decoder(int).decode
+_ranges: Final = msgspec.msgpack.Decoder(list[int]).decode
 _FALSE: Final = b"\xc2"
 
 
@@ -50,5 +55,9 @@ def read_events(data: bytes) -> list[Told]:
     for place in range(0, len(parts), 4):
         number, node, attempt = (_number(part) for part in parts[place : place + 3])
         raw = bytes(parts[place + 3])
+        if EVENTS[number] == MANY:
+            nodes = spread(_ranges(from_text(cast("msgspec.Raw", raw))))
+            found += [Told("task_cancelled", each, attempt or None, None) for each in nodes]
+            continue
         found.append(Told(EVENTS[number], node, attempt or None, None if raw == _FALSE else from_text(cast("msgspec.Raw", raw))))
     return found

@@ -54,7 +54,8 @@ def _group_failure(parts: Sequence[msgspec.Raw], node: int, names: Names) -> Gro
     for place, cause in enumerate(causes):
         failures[names.name_of(failed[2 * place])] = read_error(cause, failed[2 * place + 1], names)
     stopped, passed = set(spread(cancelled)), set(spread(skipped))
-    branches = list(spread(lasts))
+    group = names.plan.groups[node]
+    branches = list(spread(lasts)) if lasts is not False or group is None else list(group.lasts)  # the plan knows those that are drawn
     bad = set(failed[::2])
     succeeded = [last for last in branches if last not in bad and last not in stopped and last not in passed]
     error = policy_not_met(names.name_of(node), attempt, failures, len(branches))

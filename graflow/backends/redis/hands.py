@@ -22,7 +22,33 @@ Run = tuple[str, int]
 _stop: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _run: Final = msgspec.msgpack.Decoder(str).decode
 _number: Final = msgspec.msgpack.Decoder(int).decode
-_attempts: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
+_stopped: Final = msgspec.msgpack.Decoder(list[tuple[int, int, list[int]]]).decode
+
+Attempt = tuple[int, int, int]
+"""(node, cycle, attempt)"""
+
+
+class Stopped:
+    """Attempts that no longer count. A few are known by their names; those of a whole fan-out, which are told as a range, stay one."""
+
+    __slots__ = ("_names", "_ranges")
+
+    def __init__(self) -> None:
+        self._names: set[Attempt] = set()
+        self._ranges: list[tuple[int, int, int, int]] = []
+
+    def __contains__(self, name: Attempt) -> bool:
+        node, *visit = name
+        return name in self._names or any(low <= node <= high and visit == seen for low, high, *seen in self._ranges)
+
+    def add(self, stopped: Iterable[tuple[int, int, list[int]]]) -> None:
+        """Add attempts: cycle, attempt, ranges of nodes."""
+        for cycle, attempt, ranges in stopped:
+            for low, high in zip(ranges[::2], ranges[1::2], strict=True):
+                if low == high:
+                    self._names.add((low, cycle, attempt))
+                else:
+                    self._ranges.append((low, high, cycle, attempt))
 
 
 class Hands:
@@ -31,7 +57,7 @@ class Hands:
     def __init__(self) -> None:
         self._held: dict[Token, RedisDelivery] = {}
         self._runs: dict[Run, dict[Token, RedisDelivery]] = {}
-        self._stopped: OrderedDict[Run, set[tuple[int, int, int]] | None] = OrderedDict()
+        self._stopped: OrderedDict[Run, Stopped | None] = OrderedDict()
         """what was stopped lately, None for a whole run: the word of it may come before the attempt itself, on another connection"""
 
     def __len__(self) -> int:
@@ -68,18 +94,22 @@ class Hands:
         """The scripts say that attempts no longer count: some of a run, or all of them."""
         parts = _stop(payload)
         run = (_run(parts[0]), _number(parts[1]))
-        named = set(_attempts(parts[2])) if len(parts) > 2 else None
-        self._remember(run, named)
+        named = self._remember(run, _stopped(parts[2]) if len(parts) > 2 else None)
         held = self._runs.get(run)
         if not held:
             return
         self.interrupt(each for each in list(held.values()) if named is None or _name(each) in named)
 
-    def _remember(self, run: Run, named: set[tuple[int, int, int]] | None) -> None:
-        known = self._stopped.pop(run, set[tuple[int, int, int]]())
-        self._stopped[run] = None if known is None or named is None else known | named
+    def _remember(self, run: Run, stopped: list[tuple[int, int, list[int]]] | None) -> Stopped | None:
+        known = self._stopped.pop(run, Stopped())
+        if known is not None and stopped is not None:
+            known.add(stopped)
+        else:
+            known = None
+        self._stopped[run] = known
         if len(self._stopped) > LATELY:
             self._stopped.popitem(last=False)
+        return known
 
     def drop_all(self) -> list[RedisDelivery]:
         """The lease has lapsed: none of them counts any more, and nothing is to be written of them."""
@@ -97,6 +127,6 @@ class Hands:
                 delivery.interrupt()
 
 
-def _name(delivery: RedisDelivery) -> tuple[int, int, int]:
+def _name(delivery: RedisDelivery) -> Attempt:
     entry = delivery.entry
     return entry.node, entry.cycle, entry.attempt

@@ -133,6 +133,7 @@ def _directives(delivery: RedisDelivery, directives: Directives, local: LocalCod
         asked["problem"] = as_text(encode_failure(describe(wishes.problem, spec.task_id, spec.attempt)))
     if wishes.targets:
         asked["go"] = wishes.targets
+        asked["reach"] = [delivery.plan.reach(target) for target in wishes.targets]
     if wishes.new:
         asked["new"] = [_new_task(delivery, request, local) for request in wishes.new]
     if directives.iteration is not None:

@@ -33,6 +33,12 @@ _ENDLESS: Final = 2**53
 WORTH_IT: Final = 16
 """nodes that are alike from which one record for all is worth it"""
 
+LARGE_JOIN: Final = 16
+"""edges from which the scripts keep count of what is decided into a node: SMALL in scripts/board.lua"""
+
+SHORT: Final = 16
+"""nodes of a branch up to which the scripts look at each of them instead of keeping count"""
+
 WANTS_ERROR: Final = 1
 WANTS_ITEM: Final = 2
 FEEDS_MAP: Final = 1
@@ -67,6 +73,12 @@ def plan_records(
     records["head"] = _encode(head)
     if alike:
         records["alike"] = _encode(alike)
+    groups = _ranges(node for node, group in enumerate(plan.groups) if group is not None)
+    if groups:
+        records["groups"] = _encode(groups)
+    joins = _ranges(node for node, count in enumerate(plan.indegree) if count > LARGE_JOIN)
+    if joins:
+        records["joins"] = _encode(joins)
     node = 0
     for first, last, *_ in [*alike, (len(plan.ids), -1)]:
         for number in range(node, first):
@@ -111,6 +123,7 @@ class _Writer:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._kinds: dict[tuple[int, int], _Kind] = {}
+        self._sizes: dict[int, list[int]] = {}
         self._taken: dict[str, int] | None = None
 
     def node(self, node: int) -> Flat:
@@ -136,7 +149,7 @@ class _Writer:
         ]
 
     def alike(self) -> list[Flat]:
-        """Runs of nodes without edges that are alike but for their branches, which count up: the members of a fan-out. One record does for all:
+        """Runs of nodes without edges, each a branch by itself, that are alike but for that: the members of a fan-out. One record does for all:
         first node, last node, scope, first branch, limit of visits, stream, needs."""
         runs: list[Flat] = []
         first, known = 0, None
@@ -150,12 +163,25 @@ class _Writer:
         return runs
 
     def _kind(self, node: int) -> tuple[Any, ...] | None:
-        """What alike nodes have in common; None for a node that has edges, stands in a loop or is otherwise not plain."""
+        """What alike nodes have in common; None for a node that has edges, stands in a loop, shares its branch or is otherwise not plain."""
         plan, task = self._plan, self._plan.tasks[node]
         if task is None or plan.outs[node] or plan.ins[node] or plan.scope[node] < 0 or node in plan.map_sources or node in plan.around:
             return None
+        if self._sizes_of(plan.scope[node])[plan.branch[node]] > 1:
+            return None
         stream, needs = self._step(node, task)
         return plan.scope[node], plan.branch[node] - node, _bound(plan.max_cycles.get(node)), stream, needs, id(needs)
+
+    def _sizes_of(self, node: int) -> list[int]:
+        """How many members each branch of a group has."""
+        sizes = self._sizes.get(node)
+        if sizes is None:
+            group = self._plan.groups[node]
+            assert group is not None
+            sizes = self._sizes[node] = [0] * len(group.lasts)
+            for member in group.members:
+                sizes[self._plan.branch[member]] += 1
+        return sizes
 
     def _outs(self, edges: Sequence[int]) -> Flat:
         known = self._plan.edges
@@ -190,11 +216,7 @@ class _Writer:
 
     def _group(self, node: int, group: GroupPlan) -> Flat:
         plan, policy = self._plan, group.policy
-        sizes: list[int] | bool = False
-        if policy.early:
-            sizes = [0] * len(group.lasts)
-            for member in group.members:
-                sizes[plan.branch[member]] += 1
+        sizes: list[int] | bool = self._sizes_of(node) if policy.early else False
         return [
             group.members.start,
             group.members.stop - 1,
@@ -208,7 +230,18 @@ class _Writer:
             _ranges(group.lasts),
             sizes,
             False if group.mapping is None else self._mapping(node, group, group.mapping),
+            int(all(plan.groups[member] is None and member not in plan.around for member in group.members)),
+            self._length_of_branches(group),
         ]
+
+    def _length_of_branches(self, group: GroupPlan) -> int | bool:
+        """How many nodes each branch has, if that is the same small number and they follow one another."""
+        count = len(group.lasts)
+        length, rest = divmod(len(group.members), count) if count else (0, 0)
+        if not length or rest:
+            return False
+        branches = self._plan.branch
+        return length if length <= SHORT and all(branches[node] == place // length for place, node in enumerate(group.members)) else False
 
     def _mapping(self, node: int, group: GroupPlan, mapping: Mapping) -> Flat:
         task = mapping.task

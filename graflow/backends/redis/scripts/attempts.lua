@@ -4,11 +4,31 @@
 local TOLD = {
   run_started = 0, task_started = 1, task_succeeded = 2, task_failed = 3, task_retrying = 4, task_skipped = 5, task_cancelled = 6,
   task_suspended = 7, group_started = 8, group_succeeded = 9, group_failed = 10, iteration = 11, progress = 12, message = 13, no_worker = 14,
-  run_finished = 15,
+  run_finished = 15, tasks_cancelled = 16,
 }
 
+-- Many that were cancelled one after the other are one event: attempt, and ranges of nodes.
+local function tell_cancelled(r)
+  local cancelled = r.cancelled
+  if not cancelled then return end
+  r.cancelled = nil
+  local attempt, list = cancelled[1], cancelled[2]
+  local alone = #list == 2 and list[1] == list[2]
+  r.events[#r.events + 1] = pack(alone and TOLD.task_cancelled or TOLD.tasks_cancelled, list[1], attempt, not alone and pack(list))
+end
+
 local function tell(r, what, n, attempt, data)
+  tell_cancelled(r)
   r.events[#r.events + 1] = pack(TOLD[what], n, attempt, data or false)
+end
+
+local function note_cancelled(r, lo, hi, attempt)
+  if not r.cancelled or r.cancelled[1] ~= attempt then
+    tell_cancelled(r)
+    r.cancelled = { attempt, {} }
+  end
+  local list = r.cancelled[2]
+  if list[#list] == lo - 1 then list[#list] = hi else list[#list + 1], list[#list + 2] = lo, hi end
 end
 
 function M.note(r, what, n, data) tell(r, what, n, M.attempt(r, n), data) end
@@ -22,6 +42,7 @@ local function tell_all(list)
     local t = list[i]
     local r = M.load(t[1])
     if r and r.v[GENERATION] == t[2] and (t[3] == RUN and not M.is_over(r) or M.is_running(r, t[3], t[4], t[5])) then
+      tell_cancelled(r)
       r.events[#r.events + 1] = pack(t[6], t[3], t[5], t[7])
       r.worked = true
     end
@@ -99,6 +120,21 @@ function M.start(r, n, wait)
   end
 end
 
+-- Attempts that are taken back: cycle, attempt, ranges of nodes.
+local function stops_of(r, cycle, attempt)
+  local last = r.stops[#r.stops]
+  if not last or last[1] ~= cycle or last[2] ~= attempt then
+    last = { cycle, attempt, {} }
+    r.stops[#r.stops + 1] = last
+  end
+  return last[3]
+end
+
+local function add_stop(r, lo, hi, cycle, attempt)
+  append_many(stops_of(r, cycle, attempt), lo, hi)
+  r.v[OUT] = r.v[OUT] - (hi - lo + 1)
+end
+
 -- Take back what is out for a node, and for all members when it is a group; their outcomes are refused from now on.
 function M.stop(r, n)
   local rec = M.rec(r, n)
@@ -114,44 +150,134 @@ function M.stop(r, n)
     elseif has(r, n, SUSPENDED) then
       M.unsuspend(r, n)
     elseif not has(r, n, PLACELESS) then
-      r.v[OUT] = r.v[OUT] - 1
-      local x = M.extra(r, n)
-      r.stops[#r.stops + 1] = { n, x[VISIT], x[EXTRA_ATTEMPT] }
+      add_stop(r, n, n, M.cycle(r, n), M.attempt(r, n))
     end
     flag(r, n, PLACELESS, false)
-    M.note(r, 'task_cancelled', n)
+    note_cancelled(r, n, n, M.attempt(r, n))
   end
   M.mark(r, n, CANCELLED)
 end
 
+-- What is kept of each of some nodes, read at once.
+local function fields_of_nodes(r, kind, lo, hi)
+  local names = {}
+  for n = lo, hi do names[#names + 1] = kind .. n end
+  return call('HMGET', r.key, unpack(names))
+end
+
+-- The same for tasks side by side whose bytes are the same; returns what their byte is without what they had.
+function M.stop_many(r, sc, lo, hi, b)
+  if b >= PLACED then
+    b = b - PLACED
+    if not r.ended then M.give_places_back(r, sc, hi - lo + 1) end
+  end
+  local suspended = b % (2 * SUSPENDED) >= SUSPENDED
+  if suspended then b = b - SUSPENDED end
+  local placeless = b % (2 * PLACELESS) >= PLACELESS
+  if placeless then b = b - PLACELESS end
+  local special = b % (2 * EXTRA) >= EXTRA
+  if not (special or suspended or next(r.extras)) then
+    if not placeless then add_stop(r, lo, hi, 1, 1) end
+    note_cancelled(r, lo, hi, 1)
+    return b
+  end
+  local kept = special and fields_of_nodes(r, 'N', lo, hi) or {}
+  local same, known
+  for n = lo, hi do
+    local x, text = r.extras[n], kept[n - lo + 1]
+    if not x and text then
+      if text ~= same then same, known = text, unpacked(text) end
+      x = known
+    end
+    local cycle, attempt = x and x[VISIT] or 1, x and x[EXTRA_ATTEMPT] or 1
+    if suspended then M.forget_suspension(r, n) elseif not placeless then add_stop(r, n, n, cycle, attempt) end
+    note_cancelled(r, n, n, attempt)
+  end
+  return b
+end
+
+-- The same for all that have this byte in a text of statuses, which begins after the node `offset`.
+function M.stop_all(r, sc, text, offset, b)
+  local usual = b % (2 * EXTRA) < EXTRA and b % (2 * SUSPENDED) < SUSPENDED and not next(r.extras)
+  local new, told, stops, number = nil, nil, nil, 0
+  for first, after in string.gmatch(text, '()' .. literal(b) .. '+()') do
+    local lo, hi = first + offset, after + offset - 1
+    if not told then -- the first of them, or any that is not as usual
+      new = M.stop_many(r, sc, lo, hi, b)
+      if usual then told, stops = r.cancelled[2], b % (2 * PLACELESS) < PLACELESS and stops_of(r, 1, 1) end
+    else
+      told[#told + 1], told[#told + 2] = lo, hi
+      if stops then stops[#stops + 1], stops[#stops + 2] = lo, hi end
+      number = number + hi - lo + 1
+    end
+  end
+  if stops then r.v[OUT] = r.v[OUT] - number end
+  if b >= PLACED and number > 0 and not r.ended then M.give_places_back(r, sc, number) end
+  return new
+end
+
 function M.unsuspend(r, n)
   flag(r, n, SUSPENDED, false)
+  M.forget_suspension(r, n)
+end
+
+function M.forget_suspension(r, n)
   r.v[SUSPENSIONS] = r.v[SUSPENSIONS] - 1
   drop(r, 'Z' .. n)
 end
 
 function M.stop_members(r, sc)
+  if in_pieces(r) then M.finish_regions(r, sc.n, true) end
   touch(sc).h = nil -- first, lest a freed place start the next member only to stop it again
-  M.sweep(r, sc, M.members(r, sc), CANCELLED, WAITING, function(n)
+  M.sweep(r, sc, M.members(r, sc), CANCELLED, WAITING, ACTIVE, function(n)
     if M.status(r, n) <= ACTIVE then M.stop(r, n) end
   end)
+end
+
+-- The starts of nodes lo to hi: found by node where these are fewer, else by looking at each start.
+local function starts_within(r, by_node, lo, hi, visit)
+  if hi - lo < #r.starts then
+    for n = lo, hi do
+      local a = by_node[n]
+      while a do
+        visit(a)
+        a = a.before
+      end
+    end
+  else
+    for _, a in ipairs(r.starts) do
+      if a[1] >= lo and a[1] <= hi then visit(a) end
+    end
+  end
 end
 
 -- Attempts that were made and taken back before anybody heard of them are neither started nor stopped.
 function M.drop_short_lived(r)
   if #r.starts == 0 or #r.stops == 0 then return end
-  local function name(a) return a[1] .. ':' .. a[2] .. ':' .. a[3] end
-  local stopped, short, kept = {}, {}, {}
-  for _, s in ipairs(r.stops) do stopped[name(s)] = true end
-  for _, s in ipairs(r.starts) do
-    if stopped[name(s)] then short[name(s)] = true else kept[#kept + 1] = s end
+  local by_node, short, stops, starts = {}, {}, {}, {}
+  for _, a in ipairs(r.starts) do
+    a.before = by_node[a[1]] -- of the same node
+    by_node[a[1]] = a
   end
-  r.starts = kept
-  kept = {}
   for _, s in ipairs(r.stops) do
-    if not short[name(s)] then kept[#kept + 1] = s end
+    local left = {}
+    for i = 1, #s[3], 2 do
+      local lo, hi, gone = s[3][i], s[3][i + 1], {}
+      starts_within(r, by_node, lo, hi, function(a)
+        if a[2] == s[1] and a[3] == s[2] then
+          short[a] = true
+          append_many(gone, a[1], a[1])
+        end
+      end)
+      for _, piece in ipairs(#gone > 0 and without({ lo, hi }, gone) or { { lo, hi } }) do append_many(left, piece[1], piece[2]) end
+    end
+    if #left > 0 then stops[#stops + 1] = { s[1], s[2], left } end
   end
-  r.stops = kept
+  r.stops = stops
+  for _, a in ipairs(r.starts) do
+    if not short[a] then starts[#starts + 1] = a end
+  end
+  r.starts = starts
 end
 
 -- ---- visits and places ----
@@ -233,14 +359,14 @@ end
 -- ---- what successors want to know ----
 
 function M.want_all(r, n, value)
-  if #M.rec(r, n)[OUTS] == 0 then return end
-  each_out(M.rec(r, n), function(e) set_want(r, e, value) end)
+  local outs = M.rec(r, n)[OUTS]
+  for i = 1, #outs, 5 do want_many(r, outs[i], outs[i + 1], value) end
 end
 
 -- A node has succeeded: success and always edges fire, failure edges are skipped (2).
 function M.want_on_success(r, n)
-  if #M.rec(r, n)[OUTS] == 0 then return end
-  each_out(M.rec(r, n), function(e, _, on) set_want(r, e, on == 1 and SKIP or FIRE) end)
+  local outs = M.rec(r, n)[OUTS]
+  for i = 1, #outs, 5 do want_many(r, outs[i], outs[i + 1], outs[i + 4] == 1 and SKIP or FIRE) end
 end
 
 -- The only node whose edge fired for the present visit, nil if there are several or none (30).

@@ -31,37 +31,100 @@ end
 
 local function add(agenda, item) agenda[#agenda + 1] = item end
 
+-- Edges to be decided wait in the order in which they came: some here, the many behind them in fields of their own, and behind those what has come since.
+local function add_edges(r, item) add((r.line[1] <= r.line[2] or #r.tail > 0) and r.tail or r.edges, item) end
+
+-- The next of those fields, or what has come since; false when there is neither.
+local function more_edges(r)
+  local line = r.line
+  if line[1] <= line[2] then
+    local name = 'agenda' .. line[1]
+    r.edges = unpacked(field(r, name))
+    drop(r, name)
+    line[1] = line[1] + 1
+  elseif #r.tail > 0 then
+    r.edges, r.tail = r.tail, {}
+  else
+    return false
+  end
+  r.edges.first = 1
+  return true
+end
+
+-- All of them here: something is to be taken out.
+function M.all_edges(r)
+  local all = { first = 1 }
+  repeat
+    for i = r.edges.first, #r.edges do add(all, r.edges[i]) end
+  until not more_edges(r)
+  r.edges = all
+end
+
 -- ---- nodes ----
 
 function M.mark(r, n, status)
   local b = get(r, 's', n)
   local before = b % 8
   if before == status then return end
-  put(r, 's', n, b - before + status)
   local rec = M.rec(r, n)
   local sc = M.scope(r, rec[SCOPE])
+  local was_good = sc.early and M.is_good(r, sc, M.branch(rec, n))
+  put(r, 's', n, b - before + status)
   if (before <= ACTIVE) ~= (status <= ACTIVE) then M.count_open(r, sc, rec, n, status <= ACTIVE and 1 or -1) end
   if (before >= FAILED) ~= (status >= FAILED) then M.count_bad(r, sc, rec, n, status >= FAILED and 1 or -1) end
-  if sc.early then M.judge_branch(r, sc, M.branch(rec, n)) end
+  if sc.early then M.judge_branch(r, sc, M.branch(rec, n), was_good) end
   if before == ACTIVE and b >= PLACED then M.give_place_back(r, sc, n) end
 end
 
 local function open_name(sc, branch) return 'O' .. sc.n .. ':' .. branch end
 local function bad_name(sc, branch) return 'B' .. sc.n .. ':' .. branch end
 
-local function open_in(r, sc, branch)
+-- The nodes that a branch has by itself, where their statuses say all there is: members that are alike, and branches that are short and of the same
+-- length. Then only what is made beside them is counted. Nil for others.
+local function own_nodes(r, sc, branch)
+  local length = sc.group[OF_GROUP.EVEN]
+  if length then
+    local first = sc.group[OF_GROUP.LO] + branch * length
+    return first, first + length - 1
+  end
+  for _, a in ipairs(sc.group[OF_GROUP.MAPPING] and ranges(r) or alikes(r)) do
+    if a[3] == sc.n and branch >= a[4] and branch <= a[4] + a[2] - a[1] then return a[1] + branch - a[4], a[1] + branch - a[4] end
+  end
+end
+
+local function is_own(r, sc, rec, n) return rec.base ~= nil or (sc.group[OF_GROUP.EVEN] and n < r.v[PLANNED]) end
+
+-- How many of them have a status from least to most.
+local function count_own(r, first, last, least, most)
+  local number = 0
+  for n = first or 1, last or 0 do
+    local status = M.status(r, n)
+    if status >= least and status <= most then number = number + 1 end
+  end
+  return number
+end
+
+-- Counted open nodes of a branch.
+local function open_in(r, sc, branch, own)
+  if own and not sc.d.d then return 0 end
   local open = count(r, open_name(sc, branch))
-  if open == nil then open = sc.group[OF_GROUP.SIZES] and sc.group[OF_GROUP.SIZES][branch + 1] or 0 end
+  if open == nil then open = not own and sc.group[OF_GROUP.SIZES] and sc.group[OF_GROUP.SIZES][branch + 1] or 0 end
   return open
+end
+
+-- Counted failed and broken ones.
+local function bad_in(r, sc, branch, own)
+  if own and not sc.d.d then return 0 end
+  return count(r, bad_name(sc, branch)) or 0
 end
 
 function M.count_open(r, sc, rec, n, by)
   local d = touch(sc)
   d.o = d.o + by
   if d.o == 0 then push(r.drained, sc.order) end
-  if sc.early then
+  if sc.early and not is_own(r, sc, rec, n) then
     local branch = M.branch(rec, n)
-    set_count(r, open_name(sc, branch), open_in(r, sc, branch) + by)
+    set_count(r, open_name(sc, branch), open_in(r, sc, branch, own_nodes(r, sc, branch)) + by)
   end
   for _, k in ipairs(rec[AROUND] or {}) do
     local loop = M.loop(r, k)
@@ -81,10 +144,14 @@ end
 function M.count_bad(r, sc, rec, n, by)
   if sc.n ~= RUN then
     local branch = M.branch(rec, n)
-    local name = bad_name(sc, branch)
-    local before = count(r, name) or 0
-    local after = before + by
-    set_count(r, name, after ~= 0 and after or nil)
+    local first, last = own_nodes(r, sc, branch)
+    local counted = bad_in(r, sc, branch, first)
+    if not is_own(r, sc, rec, n) then
+      counted = counted + by
+      set_count(r, bad_name(sc, branch), counted ~= 0 and counted or nil)
+    end
+    local after = counted + count_own(r, first, last, FAILED, BROKEN)
+    local before = after - by
     if (before == 0) ~= (after == 0) then
       local d = touch(sc)
       d.b = (d.b or 0) + by
@@ -97,115 +164,38 @@ function M.count_bad(r, sc, rec, n, by)
   end
 end
 
-local function is_bad(r, sc, branch) return (sc.d.b or 0) > 0 and (count(r, bad_name(sc, branch)) or 0) ~= 0 end
+local function is_bad(r, sc, branch)
+  if (sc.d.b or 0) == 0 then return false end
+  local first, last = own_nodes(r, sc, branch)
+  return count_own(r, first, last, FAILED, BROKEN) > 0 or bad_in(r, sc, branch, first) ~= 0
+end
+
+-- Whether a branch has succeeded, as far as it goes: nothing of it is undecided, and nothing failed or broken.
+function M.is_good(r, sc, branch)
+  local first, last = own_nodes(r, sc, branch)
+  return count_own(r, first, last, WAITING, ACTIVE) == 0 and open_in(r, sc, branch, first) == 0 and not is_bad(r, sc, branch)
+end
 
 -- Keep count of the branches that have succeeded, for a policy that need not wait for the others (24).
-function M.judge_branch(r, sc, branch)
-  local name = 'U' .. sc.n .. ':' .. branch
-  local before, after = count(r, name) == 1, open_in(r, sc, branch) == 0 and not is_bad(r, sc, branch)
-  if before ~= after then
-    local d = touch(sc)
-    d.s = (d.s or 0) + (after and 1 or -1)
-    set_count(r, name, after and 1 or nil)
-  end
+function M.judge_branch(r, sc, branch, before)
+  local after = M.is_good(r, sc, branch)
+  if before ~= after then M.count_good(r, sc, after and 1 or -1) end
   if after and sc.d.s >= sc.group[OF_GROUP.N] then push(r.drained, sc.order) end
 end
 
--- A branch that there is none of any more has not succeeded.
-function M.unjudge_branch(r, sc, branch)
-  local name = 'U' .. sc.n .. ':' .. branch
-  if sc.early and count(r, name) == 1 then
-    touch(sc).s = sc.d.s - 1
-    set_count(r, name, nil)
-  end
+function M.count_good(r, sc, by)
+  local d = touch(sc)
+  d.s = (d.s or 0) + by
 end
 
 function M.give_place_back(r, sc, n)
   flag(r, n, PLACED, false)
-  touch(sc).p = sc.d.p - 1
+  M.give_places_back(r, sc, 1)
+end
+
+function M.give_places_back(r, sc, number)
+  touch(sc).p = sc.d.p - number
   if sc.d.h and #sc.d.h > 0 then add(r.admissions, sc.n) end
-end
-
--- ---- many nodes at once ----
-
--- visit(lo, hi, status) for runs of nodes of the same status.
-function M.status_runs(r, list, visit)
-  for i = 1, #list, 2 do
-    local n, hi, first, known = list[i], list[i + 1], list[i], nil
-    while n <= hi do
-      local k = floor(n / PAGE)
-      local page, base = r.pages.s[k] or page_of(r, 's', k), k * PAGE - 1
-      for at = n - base, math.min(hi - base, PAGE) do
-        local status = (page[at] or 0) % 8
-        if status ~= known then
-          if known then visit(first, at + base - 1, known) end
-          first, known = at + base, status
-        end
-      end
-      n = (k + 1) * PAGE
-    end
-    if known then visit(first, hi, known) end
-  end
-end
-
--- Give nodes of one scope another status: all, or those that have the status `from`. Members of a fan-out are done at once; whatever is out of the
--- ordinary, and all that runs or has failed, is left to other(n). visited(n) hears of those done at once that have been visited before.
-function M.sweep(r, sc, list, to, from, other, visited)
-  local opened = 0
-  for i = 1, #list, 2 do
-    local n, hi = list[i], list[i + 1]
-    while n <= hi do
-      local last = not sc.early and to < FAILED and M.alike_until(r, n)
-      if not last then
-        other(n)
-        n = n + 1
-      else
-        local k = floor(n / PAGE)
-        local page, base = r.pages.s[k] or page_of(r, 's', k), k * PAGE - 1
-        last = math.min(last, hi, base + PAGE)
-        for hole = #page + 1, last - base do page[hole] = 0 end
-        for at = n - base, last - base do
-          local b = page[at]
-          local status = b % 8
-          if status == ACTIVE or status >= FAILED then
-            other(at + base)
-          elseif status ~= to and (not from or status == from) then
-            page[at] = b - status + to
-            if status == WAITING then opened = opened - 1 elseif to == WAITING then opened = opened + 1 end
-          end
-          if visited and b >= VISITED then visited(at + base) end
-        end
-        r.dirty.s[k] = true
-        n = last + 1
-      end
-    end
-  end
-  if opened ~= 0 then
-    local d = touch(sc)
-    d.o = d.o + opened
-    if d.o == 0 then push(r.drained, sc.order) end
-  end
-end
-
--- New nodes, all of one status.
-function M.fill(r, lo, hi, status)
-  local n = lo
-  while n <= hi do
-    local k = floor(n / PAGE)
-    if n == k * PAGE and hi >= n + PAGE - 1 then
-      r.pages.s[k], r.dirty.s[k] = nil, nil
-      write(r, 's' .. k, string.rep(char(status), PAGE))
-      n = n + PAGE
-    else
-      put(r, 's', n, status)
-      n = n + 1
-    end
-  end
-end
-
--- What is in these ranges, as a table to be asked.
-function M.region_of(list)
-  return setmetatable({}, { __index = function(_, n) return within(list, n) end })
 end
 
 function M.is_live(r, n) return n == RUN or (M.status(r, n) == ACTIVE and M.scope(r, n).d.e == 1) end
@@ -241,6 +231,22 @@ local function set_want(r, e, value)
   put(r, 'e', e, b % 4 + 4 * value)
 end
 
+-- The same for all edges from lo to hi.
+local function want_many(r, lo, hi, value)
+  if hi - lo < SMALL then
+    for e = lo, hi do set_want(r, e, value) end
+    return
+  end
+  local wanted = {}
+  for b = 0, 15 do wanted[char(b)] = char(b % 4 + 4 * value) end
+  while lo <= hi do
+    local k = floor(lo / PAGE)
+    local text, from, upto = text_of(r, 'e', k), lo % PAGE + 1, math.min(hi - k * PAGE + 1, PAGE)
+    put_text(r, 'e', k, sub(text, 1, from - 1) .. string.gsub(sub(text, from, upto), '.', wanted) .. sub(text, upto + 1))
+    lo = (k + 1) * PAGE
+  end
+end
+
 -- undecided, fired, broken
 local function large_join(r, n, rec)
   local j = r.joins[n]
@@ -269,10 +275,18 @@ function M.join(r, n)
   return undecided, fired, broken
 end
 
+-- The nodes whose joins may be large ones, as ranges.
+local function large_joins(r)
+  if not r.large then
+    local s = call('HGET', r.plan, 'joins')
+    r.large = s and unpacked(s) or {}
+  end
+  return r.large
+end
+
 local function count_edge(r, target, before, after)
-  local rec = M.rec(r, target)
-  if rec.indegree <= SMALL then return end
-  local j = large_join(r, target, rec)
+  if not within(large_joins(r), target) then return end
+  local j = large_join(r, target, M.rec(r, target))
   j.dirty = true
   if before == 0 then j[1] = j[1] - 1 elseif before == FIRE then j[2] = j[2] - 1 elseif before == BREAK then j[3] = j[3] - 1 end
   if after == 0 then j[1] = j[1] + 1 elseif after == FIRE then j[2] = j[2] + 1 elseif after == BREAK then j[3] = j[3] + 1 end
@@ -295,6 +309,25 @@ function M.undo(r, e, target)
   if b % 4 == 0 then return end
   put(r, 'e', e, b - b % 4)
   count_edge(r, target, b % 4, 0)
+end
+
+-- The same for edges from lo to hi, whose targets are step by step further on; and nobody wants anything of them any more.
+function M.undo_many(r, lo, hi, target, step)
+  local wide = hi - lo >= SMALL and step == 1
+  if not wide then
+    for e = lo, hi do
+      set_want(r, e, 0)
+      M.undo(r, e, target + step * (e - lo))
+    end
+    return
+  end
+  for _, n in ipairs(common(large_joins(r), target, target + hi - lo)) do M.undo(r, lo + n - target, n) end
+  while lo <= hi do
+    local k = floor(lo / PAGE)
+    local text, from, upto = text_of(r, 'e', k), lo % PAGE + 1, math.min(hi - k * PAGE + 1, PAGE)
+    put_text(r, 'e', k, sub(text, 1, from - 1) .. rep('\0', upto - from + 1) .. sub(text, upto + 1))
+    lo = (k + 1) * PAGE
+  end
 end
 
 -- Skip an edge whose source lies before start=, whatever its target is (3).

@@ -26,7 +26,10 @@ function M.obey(r, n, value, items, asked)
   for _, request in ipairs(new) do M.spawn(r, n, request) end
   if #(asked.go or {}) > 0 then
     local gotos = {}
-    for _, target in ipairs(asked.go) do gotos[#gotos + 1] = { target, n } end
+    for i, target in ipairs(asked.go) do
+      gotos[#gotos + 1] = { target, n }
+      if asked.reach then call('HSETNX', r.plan, 'd' .. target, pack(asked.reach[i])) end
+    end
     M.record(r, n, value, items)
     M.go(r, n, gotos)
   elseif leaves then
@@ -157,7 +160,7 @@ function M.go(r, n, gotos)
     add(plain and at_once or later, { target, source, n })
   end
   M.jump(r, at_once)
-  local undone = M.cycle(r, n) ~= visit or M.status(r, n) <= ACTIVE
+  local undone = M.cycle(r, n) ~= visit or M.status(r, n) <= ACTIVE or in_pieces(r) and M.is_void(r, n)
   local chosen = {}
   for _, goto_ in ipairs(later) do
     if along[goto_[1]] and not undone then

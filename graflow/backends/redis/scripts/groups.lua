@@ -53,6 +53,11 @@ function M.forget(r, n)
   M.drop_error(r, n)
 end
 
+-- The same for members side by side.
+function M.forget_many(r, lo, hi)
+  for n = lo, hi do M.forget(r, n) end
+end
+
 -- One member for each item of the source's result (27).
 function M.expand(r, sc, mapping)
   local items, problem = nil, nil
@@ -135,18 +140,20 @@ end
 
 function M.use_members(r, sc, items)
   local d = touch(sc)
-  local at = 0
+  local at, surplus = 0, {}
   local pool = d.P or {}
   for i = 1, #pool, 2 do
-    for n = pool[i] + math.max(0, items - at), pool[i + 1] do
-      M.mark(r, n, CANCELLED)
-      M.forget(r, n)
-      M.unjudge_branch(r, sc, at + n - pool[i])
-    end
+    local first = pool[i] + math.max(0, items - at)
+    if first <= pool[i + 1] then surplus[#surplus + 1], surplus[#surplus + 2] = first, pool[i + 1] end
     at = at + pool[i + 1] - pool[i] + 1
   end
+  M.sweep(r, sc, surplus, CANCELLED, WAITING, BROKEN, function(n)
+    M.mark(r, n, CANCELLED)
+    M.forget(r, n)
+  end, function(lo, hi) M.forget_many(r, lo, hi) end)
   d.k = items
-  M.sweep(r, sc, M.members(r, sc), WAITING, nil, function(n) M.mark(r, n, WAITING) end)
+  M.sweep(r, sc, M.members(r, sc), WAITING, ACTIVE, BROKEN, function(n) M.mark(r, n, WAITING) end)
+  if sc.early then d.s = 0 end -- a branch that there is none of any more has not succeeded
 end
 
 -- What a build would have refused can be known of a mapped group only now (26).
@@ -169,11 +176,11 @@ end
 -- A group that is skipped or broken is so as a whole; its members have no results (25).
 function M.pass_over_members(r, sc, status)
   touch(sc).u = 1
-  M.sweep(r, sc, M.members(r, sc), status, nil, function(n)
+  M.sweep(r, sc, M.members(r, sc), status, WAITING, BROKEN, function(n)
     M.mark(r, n, status)
     M.forget(r, n)
     if M.rec(r, n)[KIND] == 1 then M.pass_over_members(r, M.scope(r, n), status) end
-  end, function(n) M.forget(r, n) end)
+  end, function(lo, hi) M.forget_many(r, lo, hi) end)
 end
 
 -- ---- judging ----
@@ -200,13 +207,34 @@ end
 -- at_least_n(n, early=True): enough branches have succeeded, the others are not waited for.
 function M.close_early(r, sc)
   if (sc.d.s or 0) < sc.group[OF_GROUP.N] then return end
-  local lasts, branch = {}, 0
-  each(M.lasts(r, sc), function(n)
-    if count(r, 'U' .. sc.n .. ':' .. branch) == 1 then append_range(lasts, n) end
-    branch = branch + 1
-  end)
+  local lasts = M.lasts_of_good(r, sc)
   M.stop_members(r, sc)
   M.complete_group(r, sc, lasts)
+end
+
+-- The last nodes of the branches that have succeeded.
+function M.lasts_of_good(r, sc)
+  local list, good, branch, left = M.lasts(r, sc), {}, 0, sc.d.s or 0
+  for i = 1, #list, 2 do
+    local n, hi = list[i], list[i + 1]
+    while n <= hi and left > 0 do
+      local last = not sc.d.d and M.alike_until(r, n)
+      if last then
+        last = math.min(last, hi)
+        M.status_runs(r, { n, last }, function(lo, upto, status)
+          if status > ACTIVE and status < FAILED then append_many(good, lo, upto) end
+        end)
+      else
+        last = n
+        if M.is_good(r, sc, branch) then
+          append_many(good, n, n)
+          left = left - 1
+        end
+      end
+      branch, n = branch + last - n + 1, last + 1
+    end
+  end
+  return good
 end
 
 -- A policy of the user's cannot run here: a worker is asked for its verdict (24).
@@ -227,10 +255,12 @@ function M.with_results(r, sc, lasts)
   local keys = {}
   M.status_runs(r, lasts, function(lo, hi, status)
     if status ~= DONE then return end
-    for n = lo, (sc.d.b or 0) > 0 and hi or lo do
-      if (sc.d.b or 0) == 0 or not is_bad(r, sc, M.branch(M.rec(r, n), n)) then append_range(keys, n) end
+    local n = lo
+    while n <= hi do
+      local last = (sc.d.b or 0) == 0 and hi or not sc.d.d and M.alike_until(r, n)
+      if last or not is_bad(r, sc, M.branch(M.rec(r, n), n)) then append_many(keys, n, math.min(last or n, hi)) end
+      n = (last or n) + 1
     end
-    if (sc.d.b or 0) == 0 then keys[#keys] = hi end
   end)
   return keys
 end
@@ -259,6 +289,13 @@ function M.complete_group(r, sc, lasts)
   end
 end
 
+-- Branches of the same length follow one another, mostly: then no record tells which one a member belongs to.
+local function branch_of(sc, r, n)
+  local length = n < r.v[PLANNED] and sc.group[OF_GROUP.EVEN]
+  if length then return floor((n - sc.group[OF_GROUP.LO]) / length) end
+  return M.branch(M.rec(r, n), n)
+end
+
 -- The policy was not met: cancel what is left and fail the group with its branches' errors.
 function M.fail_group(r, sc)
   M.stop_members(r, sc)
@@ -273,16 +310,14 @@ function M.fail_group(r, sc)
       if status == FAILED then
         for n = lo, hi do add_failed(n, n) end
       elseif status == CANCELLED or status == SKIPPED then
-        local list = status == CANCELLED and cancelled or skipped
-        append_range(list, lo)
-        list[#list] = hi
+        append_many(status == CANCELLED and cancelled or skipped, lo, hi)
       end
     end)
   else
     local failures, stopped, branch = {}, {}, 0
     M.status_runs(r, members, function(lo, hi, status)
       for n = lo, (status == FAILED or status == CANCELLED) and hi or lo - 1 do
-        local b = M.branch(M.rec(r, n), n)
+        local b = branch_of(sc, r, n)
         if status == CANCELLED then stopped[b] = true else failures[b] = failures[b] or n end
       end
     end)
@@ -297,5 +332,5 @@ function M.fail_group(r, sc)
       branch = branch + 1
     end)
   end
-  M.fail(r, sc.n, { 0, 'g', M.attempt(r, sc.n), lasts, failed, cancelled, skipped, causes })
+  M.fail(r, sc.n, { 0, 'g', M.attempt(r, sc.n), sc.group[OF_GROUP.MAPPING] and lasts or false, failed, cancelled, skipped, causes })
 end

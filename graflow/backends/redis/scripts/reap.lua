@@ -35,6 +35,7 @@ local function recover(stream, id, text, who)
   if cost >= MOST_LOST then
     bury('lost_workers', stream, text, run)
     r.v[OUT] = r.v[OUT] - 1
+    if in_pieces(r) then M.finish_regions(r) end
     M.fail(r, n, { 0, 'm', 'lost_workers', cost + 1, attempt })
     return M.settle_down(r)
   end

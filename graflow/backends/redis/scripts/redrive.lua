@@ -25,7 +25,7 @@ end
 
 -- Whether the step has failed with this very attempt, and nobody has drawn a conclusion from it yet.
 local function is_open(r, n, cycle, attempt)
-  if n < 0 or n >= r.v[NEXT] or M.status(r, n) ~= FAILED or M.cycle(r, n) ~= cycle or M.attempt(r, n) ~= attempt then return false end
+  if n < 0 or n >= r.v[NEXT] or M.status(r, n) ~= FAILED or M.cycle(r, n) ~= cycle or M.attempt(r, n) ~= attempt or in_pieces(r) and M.is_void(r, n) then return false end
   local rec = M.rec(r, n)
   if rec[KIND] == 1 or not M.is_live(r, rec[SCOPE]) or M.scope(r, rec[SCOPE]).d.j then return false end
   for _, k in ipairs(rec[AROUND] or {}) do
@@ -42,6 +42,7 @@ local function is_open(r, n, cycle, attempt)
 end
 
 local function start_again(r, n, reason)
+  M.all_edges(r)
   local agenda = { first = 1 }
   for i = r.edges.first, #r.edges do
     if r.edges[i][5] ~= n then add(agenda, r.edges[i]) end

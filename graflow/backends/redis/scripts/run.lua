@@ -25,11 +25,15 @@ end
 -- Whether this attempt is the one that counts.
 function M.is_running(r, n, cycle, attempt)
   return not M.is_over(r) and n < r.v[NEXT] and M.status(r, n) == ACTIVE and M.cycle(r, n) == cycle and M.attempt(r, n) == attempt
-    and not has(r, n, SUSPENDED) and not has(r, n, PLACELESS)
+    and not has(r, n, SUSPENDED) and not has(r, n, PLACELESS) and not (in_pieces(r) and M.is_void(r, n))
 end
 
 function M.settle(r, n, cycle, attempt, kind, a, b, c)
   if not M.is_running(r, n, cycle, attempt) then return false end
+  if in_pieces(r) and (c or kind == 'f' or kind == 'p') then -- what comes of it depends on where the run is
+    M.finish_regions(r)
+    if not M.is_running(r, n, cycle, attempt) then return false end
+  end
   r.v[OUT] = r.v[OUT] - 1
   if kind == 'd' then
     if c then M.obey(r, n, a, b, c) else M.complete(r, n, a, b) end
@@ -44,7 +48,7 @@ end
 
 -- Start a suspended step again; costs no retry and no step (29).
 function M.resume(r, n)
-  if M.is_over(r) or n >= r.v[NEXT] or not has(r, n, SUSPENDED) then return false end
+  if M.is_over(r) or n >= r.v[NEXT] or not has(r, n, SUSPENDED) or in_pieces(r) and M.is_void(r, n) then return false end
   M.unsuspend(r, n)
   local x = change(r, n)
   x[EXTRA_ATTEMPT] = x[EXTRA_ATTEMPT] + 1
@@ -104,10 +108,10 @@ end
 
 -- A task or group has failed for good.
 function M.fail(r, n, err)
-  M.set_error(r, n, err)
+  local told = M.set_error(r, n, err)
   M.drop_result(r, n)
   local rec = M.rec(r, n)
-  M.note(r, rec[KIND] == 1 and 'group_failed' or 'task_failed', n, pack(err))
+  M.note(r, rec[KIND] == 1 and 'group_failed' or 'task_failed', n, told)
   if rec[FLAGS] >= 2 then return M.hand_failure_on(r, n) end
   M.mark(r, n, FAILED)
   local sc = M.scope(r, rec[SCOPE])
@@ -158,7 +162,7 @@ function M.release(r, n)
     M.visit_again(r, n, request)
   elseif M.status(r, n) > ACTIVE then
     local outs = rec[RELEASED] or rec[OUTS]
-    for i = 1, #outs, 5 do add(r.edges, { outs[i], outs[i + 1], outs[i + 2], outs[i + 3], n }) end
+    for i = 1, #outs, 5 do add_edges(r, { outs[i], outs[i + 1], outs[i + 2], outs[i + 3], n }) end
   end
 end
 
@@ -174,8 +178,8 @@ local function take(agenda)
 end
 
 local function next_edge(r)
+  if not r.edges[r.edges.first] and not more_edges(r) then return nil end
   local item = r.edges[r.edges.first]
-  if not item then return nil end
   local e, target = item[1], item[3]
   if e == item[2] then
     take(r.edges)
@@ -194,36 +198,51 @@ local function next_visit(r)
 end
 
 local function has_agenda(r)
-  return r.edges[r.edges.first] or r.looks[r.looks.first] or r.visits[r.visits.first] or r.admissions[r.admissions.first] or #r.drained > 0
+  return in_pieces(r) or r.edges[r.edges.first] or r.line[1] <= r.line[2] or #r.tail > 0 or r.looks[r.looks.first] or r.visits[r.visits.first] or r.admissions[r.admissions.first] or #r.drained > 0
+end
+
+-- One unit of work; false when there is none.
+local function work_agenda(r)
+  local e, target = next_edge(r)
+  if e then
+    local ready = M.decide(r, e, target)
+    if ready then M.look(r, ready) end
+    return true
+  end
+  local n = take(r.looks)
+  if n then
+    M.look(r, n)
+    return true
+  end
+  n = next_visit(r)
+  if n then
+    if M.status(r, n) == WAITING then M.visit(r, n) end
+    return true
+  end
+  n = take(r.admissions)
+  if n then
+    M.admit(r, M.scope(r, n))
+    return true
+  end
+  return #r.drained > 0 and M.close_innermost(r)
 end
 
 -- Work the agenda off; close what has drained; until there is nothing left that only the run itself can do, or the call has done enough.
 function M.settle_down(r)
   while not r.ended do
-    if spent >= BUDGET then break end
+    if spent >= BUDGET then
+      r.behind = true
+      break
+    end
     spent = spent + 1
     if spent % 16 == 0 and takes_long() then spent = BUDGET end
-    local e, target = next_edge(r)
-    if e then
-      local ready = M.decide(r, e, target)
-      if ready then M.look(r, ready) end
-    else
-      local n = take(r.looks)
-      if n then
-        M.look(r, n)
-      else
-        n = next_visit(r)
-        if n then
-          if M.status(r, n) == WAITING then M.visit(r, n) end
-        else
-          n = take(r.admissions)
-          if n then M.admit(r, M.scope(r, n)) elseif #r.drained == 0 or not M.close_innermost(r) then break end
-        end
-      end
-    end
+    if in_pieces(r) then M.work_region(r) elseif not work_agenda(r) then break end
   end
   if r.ended then
     r.edges, r.looks, r.visits, r.admissions, r.drained = { first = 1 }, { first = 1 }, { first = 1 }, { first = 1 }, {}
+    r.regions, r.tail = { first = 1 }, {}
+    for k = r.line[1], r.line[2] do drop(r, 'agenda' .. k) end
+    r.line = { 1, 0 }
   end
   if #r.stops > 0 then M.drop_short_lived(r) end
 end
@@ -278,20 +297,20 @@ end
 function M.conclude(r)
   local failed = r.v[ERRORS] > 0 and call('ZRANGE', P .. 'failed:' .. r.id, 0, -1) or {}
   for _, n in ipairs(failed) do
-    if M.status(r, tonumber(n)) == FAILED and M.error_of(r, tonumber(n)) then return M.finish(r, 'failed', 'failed', tonumber(n)) end
+    if M.status(r, tonumber(n)) == FAILED and M.has_error(r, tonumber(n)) then return M.finish(r, 'failed', 'failed', tonumber(n)) end
   end
   M.finish(r, 'succeeded', 'completed')
 end
 
-local FEW = 2048 -- nodes of a run whose end takes back each of them; of a larger run the reader does, and workers are told of the run as a whole
+local FEW = 2 ^ 17 -- nodes of a run whose end takes back each of them; of a larger run the reader does
 
 -- End the run: nothing goes on, and what is out is taken back.
 function M.finish(r, status, cause, n, reason)
   r.ended = { status, cause, n or false, reason or '' }
   if r.v[NEXT] <= FEW then
-    for node = 0, r.v[NEXT] - 1 do
+    M.sweep(r, M.scope(r, RUN), { 0, r.v[NEXT] - 1 }, CANCELLED, ACTIVE, ACTIVE, function(node)
       if M.status(r, node) == ACTIVE then M.stop(r, node) end
-    end
+    end)
   else
     r.swept = true
   end
@@ -306,7 +325,8 @@ function M.load_agenda(r)
   local a = unpacked(s)
   r.agenda_known = true
   r.edges, r.looks, r.visits, r.admissions, r.drained = a[1], a[2], a[3], a[4], a[5]
-  r.edges.first, r.looks.first, r.visits.first, r.admissions.first = 1, 1, 1, 1
+  r.regions, r.line = a[6], a[7]
+  r.edges.first, r.looks.first, r.visits.first, r.admissions.first, r.regions.first = 1, 1, 1, 1, 1
 end
 
 local function rest(agenda)
@@ -315,10 +335,29 @@ local function rest(agenda)
   return left
 end
 
+local LINE = 1024 -- edges that are read with every continuation; what is behind them is left alone
+
+-- Put what is too much for that into fields of its own.
+local function put_by(r)
+  local waiting, line = r.tail, r.line
+  if line[1] > line[2] then
+    local here = rest(r.edges)
+    for _, item in ipairs(r.tail) do add(here, item) end
+    r.edges, waiting = { first = 1 }, {}
+    for i, item in ipairs(here) do add(i <= LINE and r.edges or waiting, item) end
+  end
+  for i = 1, #waiting, LINE do
+    line[2] = line[2] + 1
+    write(r, 'agenda' .. line[2], pack({ unpack(waiting, i, math.min(i + LINE - 1, #waiting)) }))
+  end
+  r.tail = {}
+end
+
 -- What the budget did not allow goes on as a message in the stream it concerns, counted as outstanding, fenced and recovered like a task.
 function M.put_off_agenda(r)
   if has_agenda(r) and not r.ended then
-    write(r, 'agenda', pack({ rest(r.edges), rest(r.looks), rest(r.visits), rest(r.admissions), r.drained }))
+    put_by(r)
+    write(r, 'agenda', pack({ rest(r.edges), rest(r.looks), rest(r.visits), rest(r.admissions), r.drained, rest(r.regions), r.line }))
     if r.v[CONTINUING] == 0 then
       r.v[CONTINUING], r.v[OUT] = 1, r.v[OUT] + 1
       local item = r.visits[r.visits.first]

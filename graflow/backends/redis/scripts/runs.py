@@ -12,7 +12,21 @@ from graflow.backends.redis.scripts import Script
 BUDGET: Final = 512
 """units of work that one call may do: attempts put in line, dead paths passed on, members looked at"""
 
-MACHINE: Final = ("state", "board", "{", "attempts", "?rounds", "?directives", "?groups", "run", "writing", "deadletters")
+MACHINE: Final = (
+    "ranges",
+    "state",
+    "pages",
+    "board",
+    "{",
+    "?bulk",
+    "attempts",
+    "?rounds",
+    "?directives",
+    "?groups",
+    "run",
+    "writing",
+    "deadletters",
+)
 """the state machine, which a script that moves runs begins with"""
 
 SUBMIT: Final = Script("submit", *MACHINE, "submit")

@@ -7,11 +7,12 @@
 --
 -- The hash run:<id> holds: st plan v (what every script needs), s<k> and e<k> (pages of 256 nodes or edges, one byte each), S<n> (a scope),
 -- L<n> (a loop), N<n> (a node that was visited more than once, or not by an edge), E<n> (an error), K<n> (what a group's result is made of),
--- D<n> (a task made at run time), and little counters.
+-- D<n> (a task made at run time), agenda and agenda<k> (what is put off, and edges behind that), and little counters.
 
 local P, call = KEYS[1], redis.call
 local pack, unpacked = cmsgpack.pack, cmsgpack.unpack
 local floor, byte, char = math.floor, string.byte, string.char
+local sub, find, rep = string.sub, string.find, string.rep
 
 local WAITING, ACTIVE, DONE, SKIPPED, CANCELLED, HANDLED, FAILED, BROKEN = 0, 1, 2, 3, 4, 5, 6, 7
 local FIRE, SKIP, BREAK = 1, 2, 3
@@ -20,7 +21,7 @@ local RUN = -1
 local VISITED, EXTRA, PLACELESS, SUSPENDED, PLACED = 8, 16, 32, 64, 128
 -- A node of the plan, as backends/redis/plans.py writes it
 local KIND, SCOPE, BRANCH, OUTS, INS, RELEASED, AROUND, MAX_CYCLES, STREAM, NEEDS, FLAGS, GROUP = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
-local OF_GROUP = { LO = 1, HI = 2, POLICY = 3, N = 4, EARLY = 5, CRITICAL = 6, LIMIT = 7, DEPTH = 8, ROOTS = 9, LASTS = 10, SIZES = 11, MAPPING = 12 }
+local OF_GROUP = { LO = 1, HI = 2, POLICY = 3, N = 4, EARLY = 5, CRITICAL = 6, LIMIT = 7, DEPTH = 8, ROOTS = 9, LASTS = 10, SIZES = 11, MAPPING = 12, PLAIN = 13, EVEN = 14 }
 local POLICY = { STRICT = 0, BEST_EFFORT = 1, AT_LEAST = 2, CRITICAL = 3, CUSTOM = 4 }
 -- The numbers of a run that every script needs
 local STEPS, STEP_LIMIT, LIMIT_GIVEN, OUT, LIVE, SUSPENSIONS, NEXT, SEQUENCE, CONTINUING, WENT, CONTINUE, GENERATION, JUMPS, MADE, PLANNED, ERRORS, AGAIN, RANGES, KEEP, ALIKE =
@@ -66,7 +67,7 @@ local function fresh(id, key, st, plan, v)
     id = id, key = key, st = st, digest = plan, plan = P .. 'plan:' .. plan, v = v, recs = {}, pages = { s = {}, e = {} }, raw = {},
     dirty = { s = {}, e = {} }, extras = {}, changed = {}, scopes = {}, loops = {}, loop_recs = {}, joins = {}, counts = {}, count_changes = {},
     results = {}, read = {}, fields = {}, starts = {}, stops = {}, started = {}, events = {}, made = {},
-    edges = { first = 1 }, looks = { first = 1 }, visits = { first = 1 }, admissions = { first = 1 }, drained = {}, prefix = nil,
+    edges = { first = 1 }, looks = { first = 1 }, visits = { first = 1 }, admissions = { first = 1 }, regions = { first = 1 }, line = { 1, 0 }, tail = {}, drained = {}, prefix = nil,
   }
 end
 
@@ -208,9 +209,13 @@ local function planned(r, n)
 end
 
 -- One record stands for the members of a fan-out, which differ in their branches only.
+local function alikes(r)
+  if not r.alike then r.alike = r.v[ALIKE] > 0 and unpacked(call('HGET', r.plan, 'alike')) or {} end
+  return r.alike
+end
+
 local function alike(r, n)
-  if not r.alike then r.alike = unpacked(call('HGET', r.plan, 'alike')) end
-  for _, a in ipairs(r.alike) do
+  for _, a in ipairs(alikes(r)) do
     if n >= a[1] and n <= a[2] then
       if not a.rec then
         a.rec = { 0, a[3], 0, {}, {}, false, false, a[5], a[6], a[7], 0, false }
@@ -243,6 +248,20 @@ end
 function M.alike_until(r, n)
   local rec = M.rec(r, n)
   return rec.base and rec.last
+end
+
+-- The last of the nodes from n on that are no groups, nil if n is one. At the end of a run nothing else matters any more.
+function M.tasks_until(r, n)
+  if not r.groups then
+    local s = call('HGET', r.plan, 'groups')
+    r.groups, r.group_at = s and unpacked(s) or {}, 1
+  end
+  local list, i = r.groups, r.group_at
+  if list[i - 2] and n <= list[i - 1] then i = 1 end
+  while list[i] and list[i + 1] < n do i = i + 2 end
+  r.group_at = i
+  if not list[i] then return r.v[NEXT] - 1 end
+  return n < list[i] and list[i] - 1 or nil
 end
 
 function M.head(r)
@@ -363,28 +382,8 @@ function M.lasts(r, sc)
   return list
 end
 
-local function each(list, visit)
-  for i = 1, #list, 2 do
-    for n = list[i], list[i + 1] do visit(n) end
-  end
-end
-
-local function size_of(list)
-  local sum = 0
-  for i = 1, #list, 2 do sum = sum + list[i + 1] - list[i] + 1 end
-  return sum
-end
-
-local function within(list, n)
-  for i = 1, #list, 2 do
-    if n >= list[i] and n <= list[i + 1] then return true end
-  end
-  return false
-end
-
-local function append_range(list, n)
-  if #list > 0 and list[#list] == n - 1 then list[#list] = n else list[#list + 1], list[#list + 2] = n, n end
-end
+-- Whether a region is still being made undecided again: rounds.lua.
+local function in_pieces(r) return r.regions[r.regions.first] end
 
 -- header, body, back, leaving, exits, depth, scope
 local OF_LOOP = { HEADER = 1, BODY = 2, BACK = 3, LEAVING = 4, EXITS = 5, DEPTH = 6, SCOPE = 7 }
@@ -498,13 +497,17 @@ end
 function M.set_error(r, n, err)
   r.v[SEQUENCE] = r.v[SEQUENCE] + 1
   err[1] = r.v[SEQUENCE]
-  r.v[ERRORS] = r.v[ERRORS] + call('HSET', r.key, 'E' .. n, pack(err))
+  local text = pack(err)
+  r.v[ERRORS] = r.v[ERRORS] + call('HSET', r.key, 'E' .. n, text)
   if M.rec(r, n)[SCOPE] == RUN then call('ZADD', P .. 'failed:' .. r.id, err[1], n) end
+  return text
 end
 
 function M.drop_error(r, n)
   if r.v[ERRORS] > 0 then r.v[ERRORS] = r.v[ERRORS] - call('HDEL', r.key, 'E' .. n) end
 end
+
+function M.has_error(r, n) return r.v[ERRORS] > 0 and call('HEXISTS', r.key, 'E' .. n) == 1 end
 
 function M.error_of(r, n)
   local s = r.v[ERRORS] > 0 and call('HGET', r.key, 'E' .. n)

@@ -73,6 +73,7 @@ local function write_results(r)
 end
 
 local function write_events(r)
+  tell_cancelled(r)
   local number = #r.events
   if number == 0 then return end
   local header = char(0xdd, floor(number / 2 ^ 22) % 256, floor(number / 2 ^ 14) % 256, floor(number / 2 ^ 6) % 256, number * 4 % 256)
