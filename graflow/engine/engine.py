@@ -19,6 +19,7 @@ from graflow.engine.handle import RunHandle, shielded
 from graflow.engine.stubs import with_stubs
 from graflow.errors import ConfigurationError, GraphError
 from graflow.wire.functions import code_for_child
+from graflow.wire.signing import signing_for
 from graflow.worker import TaskWorker
 from graflow.worker.attempt import unknown_handler
 
@@ -193,7 +194,8 @@ class WorkflowEngine:
         plan = with_stubs(_plan(graph, start), stubs)
         self._check_handlers(plan)
         options = _options(inputs, run_id, timeout, max_steps, on_failure, if_exists)
-        created = await self.backend.coordinator.submit(plan, options)
+        with signing_for(self.backend.signer, options.run_id):
+            created = await self.backend.coordinator.submit(plan, options)
         return RunHandle(self.backend.coordinator, options.run_id, created=created)
 
     async def attach(self, run_id: str, /) -> RunHandle[Any]:

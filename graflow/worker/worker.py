@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from graflow.backends.base import Backend, Delivery
-    from graflow.wire.signing import Signer
+    from graflow.wire.keys import Signer
     from graflow.worker.lifespan import Lifespan
     from graflow.worker.metrics import WorkerMetrics
 
