@@ -5,7 +5,7 @@ Keys and envelopes are made in :mod:`graflow.wire.keys`.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from graflow.wire import pickling
 from graflow.wire.keys import VARIABLE, Claims, Opened, Signer, check, no_key, signer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from graflow.wire.sources import CodeKind
 
@@ -143,18 +143,28 @@ def current() -> RunSigner | None:
     return _current.get()
 
 
-@contextmanager
-def signing_for(signer: Signer | None, run_id: str) -> Generator[RunSigner | None]:
-    """Inside the block, values that opted in are signed and verified for a run. Without a signer, nothing."""
-    if signer is None:
-        yield None
-        return
-    run = RunSigner(signer, run_id)
-    token = _current.set(run)
-    try:
-        yield run
-    finally:
-        _current.reset(token)
+class _Signing:
+    """A class, and not a generator, as a worker with a key has one around each attempt."""
+
+    __slots__ = ("_run", "_token")
+
+    def __init__(self, run: RunSigner) -> None:
+        self._run = run
+
+    def __enter__(self) -> RunSigner:
+        self._token = _current.set(self._run)
+        return self._run
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+
+
+_NOBODY: Final = nullcontext(None)
+
+
+def signing_for(signer: Signer | None, run_id: str) -> AbstractContextManager[RunSigner | None]:
+    """Inside the block, values that opted in are signed and verified for a run. Without a signer, nothing, at next to no cost."""
+    return _NOBODY if signer is None else _Signing(RunSigner(signer, run_id))
 
 
 class Pickled(Generic[T]):
