@@ -129,15 +129,14 @@ class PlanStore:
             PlanGoneError: it is not there.
             SerializationError: it cannot be read.
         """
-        plan = self.at_hand(key, run_id)
-        if plan is not None:
-            return plan
-        name = _private(key, run_id)
-        loading = self._loading.get(name)
-        if loading is None:
-            loading = self._loading[name] = asyncio.ensure_future(self._fetch(key, run_id))
-            loading.add_done_callback(lambda _: self._loading.pop(name, None))
-        return await asyncio.shield(loading)
+        while (plan := self.at_hand(key, run_id)) is None:
+            loading = self._loading.get(key)
+            if loading is None:
+                loading = self._loading[key] = asyncio.ensure_future(self._fetch(key, run_id))
+                loading.add_done_callback(lambda _: self._loading.pop(key, None))
+                return await asyncio.shield(loading)
+            await asyncio.shield(loading)  # for another run, whose plan alone it may turn out to be
+        return plan
 
     async def describe(self, key: str) -> Plan:
         """A plan to be read about: the very one that was submitted, where that was here."""
