@@ -12,10 +12,7 @@ from graflow.core.policy import GroupState
 from graflow.wire.keys import VARIABLE
 from tests.wire import functions_to_find as found
 
-
-@pytest.fixture(autouse=True)
-def no_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+pytestmark = pytest.mark.usefixtures("no_secret_key")
 
 
 def holding(value: Any) -> Any:

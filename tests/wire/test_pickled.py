@@ -23,9 +23,7 @@ class Model:
         self.weight = weight
 
 
-@pytest.fixture(autouse=True)
-def no_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+pytestmark = pytest.mark.usefixtures("no_secret_key")
 
 
 def in_run(run_id: str, data: bytes, signer: Signer | None = SIGNER) -> Any:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import pickle
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -31,28 +29,6 @@ SIGNER = Signer.of(f"k1:{SECRET}")
 CLAIMS = Claims("function", "run-1", ("fetch", "clean"), "shop:<lambda>")
 PICKLE = pickle.dumps({"n": 1})
 ENVELOPE = SIGNER.seal(CLAIMS, PICKLE)
-
-
-class _Audit:
-    def __init__(self) -> None:
-        self.on = False
-        self.names: list[str] = []
-
-    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.on and event == "pickle.find_class":
-            self.names.append(f"{arguments[0]}.{arguments[1]}")
-
-
-_audit = _Audit()
-sys.addaudithook(_audit.hear)  # for good: Python knows no other way
-
-
-@pytest.fixture
-def unpickled() -> Iterator[list[str]]:
-    """What has been looked up for a pickle since the test began."""
-    _audit.names, _audit.on = [], True
-    yield _audit.names
-    _audit.on = False
 
 
 def reason_of(envelope: bytes, signer: Signer = SIGNER) -> str:
