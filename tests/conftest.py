@@ -13,6 +13,8 @@ import pytest_asyncio
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+from graflow.wire.keys import VARIABLE
+from tests.audit import UNPICKLED
 from tests.redis.server import RedisServer, servers
 
 THREAD_GRACE = 2.0
@@ -62,6 +64,20 @@ async def no_task_left_behind() -> AsyncIterator[None]:
     await asyncio.sleep(0)
     left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
     assert not left, f"the test left tasks running: {left}"
+
+
+@pytest.fixture
+def unpickled() -> Iterator[list[str]]:
+    """What has been looked up for a pickle since the test began, as Python's own audit tells it."""
+    UNPICKLED.names, UNPICKLED.on = [], True
+    yield UNPICKLED.names
+    UNPICKLED.on = False
+
+
+@pytest.fixture
+def no_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever key the tests are run with."""
+    monkeypatch.delenv(VARIABLE, raising=False)
 
 
 class Servers:

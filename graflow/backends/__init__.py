@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from graflow.errors import ConfigurationError
-from graflow.wire.signing import signer_of
+from graflow.wire.keys import signer_of
 
 if TYPE_CHECKING:
     from graflow.backends.base import Backend

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from graflow.core.result import RunStatus
     from graflow.core.run import OnFailure
     from graflow.core.task import Task
+    from graflow.wire.keys import Signer
     from graflow.wire.messages import RunEvent, TaskSpec
-    from graflow.wire.signing import Signer
 
 IfExists = Literal["attach", "error", "rerun_failed"]
 

@@ -19,6 +19,7 @@ from graflow.engine.handle import RunHandle, shielded
 from graflow.engine.stubs import with_stubs
 from graflow.errors import ConfigurationError, GraphError
 from graflow.wire.functions import code_for_child
+from graflow.wire.signing import signing_for
 from graflow.worker import TaskWorker
 from graflow.worker.attempt import unknown_handler
 
@@ -190,10 +191,11 @@ class WorkflowEngine:
         self._check_open()
         if stubs is not None and not isinstance(stubs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"stubs={stubs!r}: give a mapping of tasks to the functions to run instead", setting="stubs")
-        plan = with_stubs(_plan(graph, start), stubs)
+        plan = with_stubs(plan_of(graph, start), stubs)
         self._check_handlers(plan)
         options = _options(inputs, run_id, timeout, max_steps, on_failure, if_exists)
-        created = await self.backend.coordinator.submit(plan, options)
+        with signing_for(self.backend.signer, options.run_id):
+            created = await self.backend.coordinator.submit(plan, options)
         return RunHandle(self.backend.coordinator, options.run_id, created=created)
 
     async def attach(self, run_id: str, /) -> RunHandle[Any]:
@@ -239,7 +241,8 @@ class WorkflowEngine:
                 code_for_child(task.spec, self.backend.signer, task_id=task.id, again=True)
 
 
-def _plan(graph: Node[Any] | Workflow[Any] | TaskGraph, start: Node[Any] | str | None) -> Plan:
+def plan_of(graph: Node[Any] | Workflow[Any] | TaskGraph, start: Node[Any] | str | None) -> Plan:
+    """The plan of whatever can be executed."""
     start_id = start.id if isinstance(start, Node) else start
     if start_id is not None and (not isinstance(start_id, str) or not start_id):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"start={start!r}: give a node of the graph or its id, or None", setting="start")

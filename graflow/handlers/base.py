@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from graflow.backends.base import Delivery
     from graflow.core.context import BaseContext, ContextServices
     from graflow.core.task import Task
-    from graflow.wire.signing import Signer
+    from graflow.wire.keys import Signer
 
 
 class WorkerInfo(Protocol):

@@ -13,6 +13,9 @@
         ctx = testing.context()
         await route(ctx, "it crashes")                             # a task is called like the function that it is
         assert ctx.directives == [("goto", "triage")]
+
+    def test_the_report_runs_on_workers():
+        assert testing.check_portable(wf) == []                    # or what of it cannot be sent, and where that is
 """
 
 from graflow.testing.clock import VirtualClock as VirtualClock
@@ -22,5 +25,6 @@ from graflow.testing.context import context as context
 from graflow.testing.context import sync_context as sync_context
 from graflow.testing.engine import VirtualEngine as VirtualEngine
 from graflow.testing.engine import engine as engine
+from graflow.testing.portable import check_portable as check_portable
 
-__all__ = ["FakeContext", "SyncFakeContext", "VirtualClock", "VirtualEngine", "context", "engine", "sync_context"]
+__all__ = ["FakeContext", "SyncFakeContext", "VirtualClock", "VirtualEngine", "check_portable", "context", "engine", "sync_context"]

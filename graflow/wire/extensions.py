@@ -68,3 +68,5 @@ class Code:
     """array: class, map of its fields by the names they are encoded by, map of other instance attributes or nil"""
     SUBCLASS: Final = 24
     """array: class, name of the built-in base, content as that base, map of instance attributes or nil"""
+    PICKLED: Final = 25
+    """raw: an envelope, see :mod:`graflow.wire.keys`"""

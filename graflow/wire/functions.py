@@ -16,8 +16,8 @@ from graflow.core.function import FunctionSpec
 from graflow.core.identity import code_identity, reference
 from graflow.errors import FunctionNotFoundError
 from graflow.wire.finding import MAIN, FunctionRegistry, is_importable, registry, resolve
+from graflow.wire.keys import Signer
 from graflow.wire.local import unsendable
-from graflow.wire.signing import Signer
 from graflow.wire.standins import HeldFunction, SentFunction
 
 if TYPE_CHECKING:

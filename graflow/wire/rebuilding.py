@@ -30,6 +30,7 @@ from graflow.wire.records import (
     make_struct,
     make_subclass,
 )
+from graflow.wire.signing import Pickled
 from graflow.wire.tagging import FACTORIES
 
 if TYPE_CHECKING:
@@ -221,6 +222,11 @@ def _subclass(data: memoryview) -> Any:
         return content
 
 
+def _pickled(data: memoryview) -> Any:
+    """Unopened: that takes somebody who asks for it, and a key."""
+    return Pickled.sent(bytes(data))
+
+
 _BUILDERS: Final[dict[int, Callable[[memoryview], Any]]] = {
     Code.TUPLE: _tuple,
     Code.SET: _set,
@@ -246,4 +252,5 @@ _BUILDERS: Final[dict[int, Callable[[memoryview], Any]]] = {
     Code.DATACLASS: _dataclass,
     Code.STRUCT: _struct,
     Code.SUBCLASS: _subclass,
+    Code.PICKLED: _pickled,
 }

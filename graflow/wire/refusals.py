@@ -15,6 +15,7 @@ from typing import Final
 
 from graflow.errors import SerializationError
 from graflow.wire.extensions import MAX_DEPTH
+from graflow.wire.signing import VARIABLE, Pickled
 
 _BELONGS_TO_PROCESS: Final = (
     "_thread.", "threading.", "asyncio.", "_asyncio.", "uvloop.", "anyio.", "socket.", "ssl.", "_ssl.", "_io.", "io.",
@@ -108,6 +109,8 @@ def _remedy(value: object) -> str:
     if inspect.isawaitable(value):
         return "await it, and hand on the result"
     names = [f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__]
+    if isinstance(value, Pickled):
+        return f"a pickle needs a signature, and there is no key here: set {VARIABLE} to one secret here and at the workers"
     if any(name.startswith("graflow.") for name in names):
         return _GRAFLOW
     if any(name.startswith(_BELONGS_TO_PROCESS) for name in names):

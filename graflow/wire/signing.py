@@ -1,240 +1,243 @@
-"""Signatures: what a pickle needs before anybody opens it.
+"""Signed code and values on their way: sealed for the run that is submitted, and verified where they are wanted.
 
-A pickle executes whatever its bytes say. One is accepted only in an envelope: signed (HMAC-SHA256) with a key that both ends were given, and bound by
-the signature to what it is for. An envelope that is moved to another task, function or run is refused, and nothing of it has been looked at by then.
+Keys and envelopes are made in :mod:`graflow.wire.keys`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import os
-import sys
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-import msgspec
+from graflow.core.identity import reference
+from graflow.errors import UntrustedPayloadError
+from graflow.wire import pickling
+from graflow.wire.keys import VARIABLE, Claims, Opened, Signer, check, no_key, signer_of
 
-from graflow.errors import ConfigurationError, PythonVersionError, SerializationError, UntrustedPayloadError
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-VARIABLE: Final = "GRAFLOW_SECRET_KEY"
-"""the environment variable with the key or keys"""
-SHORTEST: Final = 16
-"""bytes of a secret, at least"""
-VERSION: Final = 1
-"""of the envelope"""
-PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
+    from graflow.wire.sources import CodeKind
 
-_MAKE_ONE: Final = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
-_PURPOSE: Final = b"graflow/signed-pickle"
+__all__ = ["VARIABLE", "Pickled", "RunSigner", "SentCode", "Signer", "current", "may_hold_values", "signer_of", "signing_for"]
 
-Kind = Literal["function", "policy", "error", "value"]
+T = TypeVar("T")
+
+_NOTHING: Final = object()
 
 
-class Claims(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """What a signature says that a pickle is for.
-
-    Attributes:
-        kind: what it is: the function of a task, the policy of a group, an exception class of a retry policy, or a value.
-        run: the run.
-        owners: the tasks or groups that may use it; none for a value, which may go anywhere within its run.
-        name: ``module:qualname`` of code; empty for a value.
-        python: the minor version of Python that pickled it, as ``3.11``: bytecode is that of one.
-    """
-
-    kind: Kind
-    run: str
-    owners: tuple[str, ...]
-    name: str
-    python: str = PYTHON
-
-
-class _Envelope(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    version: int
-    key: str
-    claims: bytes
-    pickle: bytes
-    mac: bytes
-
-
-class Opened(msgspec.Struct, frozen=True):
-    """What was in an envelope whose signature is good. What it is good for, the claims say."""
-
-    claims: Claims
-    pickle: bytes
-
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_envelope: Final = msgspec.msgpack.Decoder(_Envelope).decode
-_claims: Final = msgspec.msgpack.Decoder(Claims).decode
-
-
-class Signer:
-    """Signs with the first of its keys, and accepts all of them. Its ``repr`` shows their names only.
+class RunSigner:
+    """Signs what belongs to one run. One function or value is pickled once, however many tasks have it.
 
     Args:
-        keys: secrets by the names that envelopes call them by.
+        signer: the keys.
+        run_id: the run.
     """
 
-    __slots__ = ("_first", "_keys")
+    __slots__ = ("_pickles", "run_id", "signer", "used")
 
-    def __init__(self, keys: Mapping[str, bytes]) -> None:
-        self._keys = dict(keys)
-        self._first = next(iter(self._keys))
+    def __init__(self, signer: Signer, run_id: str) -> None:
+        self.signer = signer
+        self.run_id = run_id
+        self.used: bool = False
+        """whether anything was signed: then the bytes are this run's alone"""
+        self._pickles: dict[int, tuple[Any, bytes]] = {}
+
+    def seal(self, code: Any, kind: CodeKind, owners: Sequence[str]) -> bytes:
+        """The envelope of a function, policy or class, for the tasks or groups that may use it.
+
+        Raises:
+            SerializationError: it holds something that cannot be pickled.
+            ConfigurationError: cloudpickle is not installed.
+        """
+        self.used = True
+        what = f"{'group' if kind == 'policy' else 'task'} {owners[0]}"
+        return self.signer.seal(Claims(kind, self.run_id, tuple(owners), reference(code)), self._pickled(code, what))
+
+    def seal_value(self, value: Any) -> bytes:
+        """The envelope of a value. Raises like :meth:`seal`."""
+        self.used = True
+        return self.signer.seal(Claims("value", self.run_id, (), ""), pickling.dumps(value, "Pickled"))
+
+    def _pickled(self, code: Any, what: str) -> bytes:
+        known = self._pickles.get(id(code))
+        if known is None:
+            known = self._pickles[id(code)] = (code, pickling.dumps(code, what))
+        return known[1]
+
+
+class SentCode:
+    """Code in an envelope that came along with a plan or a task.
+
+    Its signature is verified once; what it claims to be for is compared with each use. Nothing is unpickled before it was admitted.
+
+    Args:
+        envelope: the bytes.
+        signer: the keys of this process, None without any.
+    """
+
+    __slots__ = ("_admitted", "_envelope", "_loaded", "_opened", "_owners", "_signer")
+
+    def __init__(self, envelope: bytes, signer: Signer | None) -> None:
+        self._envelope = envelope
+        self._signer = signer
+        self._opened: Opened | None = None
+        self._owners: frozenset[str] = frozenset()
+        self._admitted: bool = False
+        self._loaded: Any = _NOTHING
+
+    def admit(self, kind: CodeKind, name: str, run_id: str, owner: str) -> None:
+        """Verify it for a run and a task or group.
+
+        Raises:
+            UntrustedPayloadError: it is not signed, or for something else; or there is no key here.
+            PythonVersionError: it was pickled by another minor version of Python.
+        """
+        opened = self._opened
+        if opened is None:
+            what = f"the code {name!r} of {owner!r}"
+            if self._signer is None:
+                raise no_key(what, instead="define it there with def at the top level of a module, which then travels by name")
+            opened = self._opened = self._signer.open(self._envelope, what)
+            self._owners = frozenset(opened.claims.owners)
+        claims = opened.claims
+        if claims.run != run_id or claims.kind != kind or claims.name != name or owner not in self._owners or not self._admitted:
+            check(claims, f"the code {name!r} of {owner!r}", kind=kind, run_id=run_id, owner=owner, name=name)
+            self._admitted = True
+
+    def pickled(self) -> bytes:
+        """The pickle. Raises UntrustedPayloadError before it was admitted."""
+        if self._opened is None or not self._admitted:
+            raise UntrustedPayloadError(
+                "signed code is wanted outside of the run that it was sent for; it was not opened", reason="unverified"
+            )
+        return self._opened.pickle
+
+    def load(self) -> Any:
+        """What was pickled, the same object each time.
+
+        Raises:
+            UntrustedPayloadError: it was not admitted.
+            FunctionNotFoundError: it cannot be unpickled here.
+        """
+        if self._loaded is _NOTHING:
+            data = self.pickled()
+            assert self._opened is not None
+            self._loaded = pickling.loads(data, self._opened.claims.name)
+        return self._loaded
+
+
+def may_hold_values(data: bytes) -> bool:
+    """Whether there may be a signed value in a plan or a task. What is made of those bytes is then for one run alone: the value is verified for
+    the run in which it was decoded, and another that came upon it would find it verified."""
+    return _VALUE in data
+
+
+_VALUE: Final = b"\xa5value"
+"""what the claims of every such envelope hold"""
+_current: Final[ContextVar[RunSigner | None]] = ContextVar("graflow_run_signer", default=None)
+
+
+def current() -> RunSigner | None:
+    """The keys and the run of what is going on; None without a key, and outside of runs."""
+    return _current.get()
+
+
+class _Signing:
+    """A class, and not a generator, as a worker with a key has one around each attempt."""
+
+    __slots__ = ("_run", "_token")
+
+    def __init__(self, run: RunSigner) -> None:
+        self._run = run
+
+    def __enter__(self) -> RunSigner:
+        self._token = _current.set(self._run)
+        return self._run
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+
+
+_NOBODY: Final = nullcontext(None)
+
+
+def signing_for(signer: Signer | None, run_id: str) -> AbstractContextManager[RunSigner | None]:
+    """Inside the block, values that opted in are signed and verified for a run. Without a signer, nothing, at next to no cost."""
+    return _NOBODY if signer is None else _Signing(RunSigner(signer, run_id))
+
+
+class Pickled(Generic[T]):
+    """A value that is to travel as a pickle, for what the codec has no way to send: ``Pickled(model)`` as an input, bound argument, result or channel
+    value arrives as a ``Pickled`` whose ``value`` it is.
+
+    It is signed for the run, and needs a key at both ends (``GRAFLOW_SECRET_KEY``). It is verified, and only then unpickled, when ``value`` is
+    first asked for. In memory, where nothing is sent, it is handed on as it is.
+
+    Example::
+
+        @task
+        async def train(rows: list[Row]) -> Pickled[Model]:
+            return Pickled(fit(rows))
+
+        @task
+        async def predict(train: Pickled[Model], row: Row) -> float:
+            return train.value.predict(row)
+    """
+
+    __slots__ = ("_envelope", "_run", "_value")
+
+    def __init__(self, value: T) -> None:
+        self._value: Any = value
+        self._envelope: bytes | None = None
+        self._run: RunSigner | None = None
 
     @classmethod
-    def of(cls, text: str, *, setting: str = VARIABLE) -> Signer:
-        """The signer of a setting: one secret, or ``name:secret,name:secret`` of which the first signs.
-
-        A secret without a name is called by the beginning of its hash. To rotate: put the new key behind the old one everywhere, then in front,
-        and when no run of the old one is left, drop that.
-
-        Raises:
-            ConfigurationError: there is no key, one is too short, or two have one name. The message shows no secret.
-        """
-        keys: dict[str, bytes] = {}
-        for part in text.split(","):
-            name, colon, secret = part.strip().partition(":")
-            if not colon:
-                name, secret = "", name
-            data = secret.strip().encode("utf-8", "surrogateescape")
-            called = name.strip() or hashlib.sha256(data).hexdigest()[:8]
-            if len(data) < SHORTEST:
-                what = f"the key {name.strip()!r}" if colon else "the key"
-                raise ConfigurationError(
-                    f"{setting}: {what} has {len(data)} bytes, and needs {SHORTEST} or more; {_MAKE_ONE}", setting=setting
-                )
-            if called in keys:
-                raise ConfigurationError(
-                    f"{setting}: two keys are called {called!r}; give each a name of its own, as name:secret", setting=setting
-                )
-            keys[called] = data
-        return cls(keys)
+    def sent(cls, envelope: bytes) -> Pickled[Any]:
+        """One that arrived, in whatever run is going on."""
+        made = cls.__new__(cls)
+        made._value = _NOTHING
+        made._envelope = envelope
+        made._run = current()
+        return made
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """What the keys are called; the first signs."""
-        return tuple(self._keys)
-
-    def seal(self, claims: Claims, pickled: bytes) -> bytes:
-        """The envelope of a pickle."""
-        said = _encode(claims)
-        return _encode(_Envelope(VERSION, self._first, said, pickled, self._mac(self._first, said, pickled)))
-
-    def open(self, envelope: bytes, what: str) -> Opened:
-        """What is in an envelope. Nothing of it is unpickled.
-
-        Args:
-            envelope: the bytes that arrived.
-            what: what they are called in errors.
+    def value(self) -> T:
+        """The value; one that arrived is verified and unpickled the first time.
 
         Raises:
-            UntrustedPayloadError: it is no envelope, was altered, or its key is none of ours.
-            SerializationError: it was made by a newer version.
+            UntrustedPayloadError: it was not signed, or not for this run; or there is no key here.
+            FunctionNotFoundError: it cannot be unpickled here.
         """
-        found = _read(envelope, what)
-        if found.key not in self._keys:
-            raise UntrustedPayloadError(
-                f"{what} is signed with the key {found.key!r}, and the keys here are {', '.join(map(repr, self._keys))}; give both ends the "
-                f"same {VARIABLE}, and keep an old key behind the new one for as long as there are runs of it",
-                reason="unknown_key",
-            )
-        if not hmac.compare_digest(self._mac(found.key, found.claims, found.pickle), found.mac):
-            raise UntrustedPayloadError(
-                f"{what} does not match its signature by the key {found.key!r}: it was altered on its way, or signed with another secret of "
-                f"that name; nothing of it was opened. See who can write to the server, and whether both ends have the same {VARIABLE}",
-                reason="altered",
-            )
-        return Opened(_claims(found.claims), found.pickle)
+        if self._value is _NOTHING:
+            self._value = self._opened()
+        found: T = self._value
+        return found
 
-    def _mac(self, key: str, claims: bytes, pickled: bytes) -> bytes:
-        """Each part behind its length, so that no two different envelopes look alike; the purpose first, so that no other use of the key does."""
-        mac = hmac.new(self._keys[key], digestmod=hashlib.sha256)
-        for part in (_PURPOSE, str(VERSION).encode(), key.encode("utf-8", "surrogatepass"), claims, pickled):
-            mac.update(len(part).to_bytes(8, "big"))
-            mac.update(part)
-        return mac.digest()
+    def _opened(self) -> Any:
+        envelope, run, what = self._envelope, self._run, "a Pickled value"
+        assert envelope is not None
+        if run is None:
+            raise no_key(what)
+        opened = run.signer.open(envelope, what)
+        check(opened.claims, what, kind="value", run_id=run.run_id)
+        return pickling.loads(opened.pickle, what)
+
+    def envelope(self) -> bytes | None:
+        """What it travels as in the run that is going on; None without a key. Within its run one that arrived travels on as it came, unopened.
+
+        Raises:
+            SerializationError: the value cannot be pickled.
+        """
+        run, mine = current(), self._run
+        if self._envelope is not None and (run is None or (mine is not None and mine.run_id == run.run_id)):
+            if run is not None:
+                run.used = True
+            return self._envelope
+        return None if run is None else run.seal_value(self.value)
+
+    def __reduce__(self) -> Any:
+        return Pickled, (self.value,)
 
     def __repr__(self) -> str:
-        return f"<Signer {', '.join(self._keys)}>"
-
-
-def signer_of(secret_key: str | None = None) -> Signer | None:
-    """The signer of a key that was given in code, else of the environment; None without one.
-
-    Raises:
-        ConfigurationError: see :meth:`Signer.of`.
-    """
-    if secret_key is not None:
-        if not isinstance(secret_key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"secret_key=: give a text, not a {type(secret_key).__name__}; {_MAKE_ONE}", setting="secret_key")
-        return Signer.of(secret_key, setting="secret_key")
-    text = os.environ.get(VARIABLE, "")
-    return Signer.of(text) if text.strip() else None
-
-
-def check(claims: Claims, what: str, *, kind: Kind, run_id: str, owner: str | None = None, name: str = "") -> None:
-    """That a pickle is what it is taken for. The signature must have been verified.
-
-    Args:
-        claims: what the signature says.
-        what: what the pickle is called in errors.
-        kind: what it is used as.
-        run_id: the run that uses it.
-        owner: the task or group that does, None for a value.
-        name: what the code is said to be.
-
-    Raises:
-        UntrustedPayloadError: it was signed for something else.
-        PythonVersionError: it is bytecode of another minor version of Python.
-    """
-    if claims.run != run_id:
-        raise UntrustedPayloadError(
-            f"{what} was signed for run {claims.run!r} and is used in {run_id!r}: somebody has copied it there; submit the graph again, "
-            "which signs it for its own run, and see who can write to the server",
-            reason="replayed",
-        )
-    if claims.kind != kind or claims.name != name or (owner is not None and owner not in claims.owners):
-        raise UntrustedPayloadError(
-            f"{what} was signed as the {claims.kind} {claims.name!r} of {_listed(claims.owners)}, and is used as the {kind} {name!r} of "
-            f"{owner!r}: somebody has put it there; see who can write to the server",
-            reason="swapped",
-        )
-    if kind != "value" and claims.python != PYTHON:
-        raise PythonVersionError(
-            f"{what} was pickled by Python {claims.python}, and this is {PYTHON}: run both ends on one minor version, or define it with def "
-            "at the top level of a module, which then travels by name",
-            task_id=owner or "", here=PYTHON, there=claims.python,
-        )  # fmt: skip
-
-
-def no_key(what: str) -> UntrustedPayloadError:
-    """The error of who receives a pickle and has no key."""
-    return UntrustedPayloadError(
-        f"{what} came as a signed pickle, and there is no key here to verify it with; set {VARIABLE} here to the secret of where it was sent, "
-        "or define it there with def at the top level of a module, which then travels by name",
-        reason="no_key",
-    )
-
-
-def _read(envelope: bytes, what: str) -> _Envelope:
-    try:
-        found = _envelope(envelope)
-    except (ValueError, RecursionError) as error:
-        reason = "unsigned" if envelope[:1] == b"\x80" and len(envelope) > 1 else "altered"  # a pickle begins so
-        told = "is a pickle that nobody has signed" if reason == "unsigned" else "is no envelope of Graflow's, or was altered"
-        raise UntrustedPayloadError(f"{what} {told}; it was not opened. See who can write to the server", reason=reason) from error
-    if not found.mac:
-        raise UntrustedPayloadError(f"{what} bears no signature; it was not opened. See who can write to the server", reason="unsigned")
-    if found.version != VERSION:
-        if found.version > VERSION:
-            raise SerializationError(
-                f"{what} came in an envelope of version {found.version}, and this process knows versions up to {VERSION}: upgrade graflow here",
-                type_name="envelope",
-            )
-        raise UntrustedPayloadError(f"{what} came in an envelope of version {found.version}, which there is not", reason="altered")
-    return found
-
-
-def _listed(owners: Sequence[str]) -> str:
-    return ", ".join(map(repr, owners[:3])) + (f" and {len(owners) - 3} more" if len(owners) > 3 else "")
+        return "Pickled(...)" if self._value is _NOTHING else f"Pickled({self._value!r})"

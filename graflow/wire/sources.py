@@ -18,7 +18,7 @@ SIGNED: Final = "<signed "
 
 
 class SignedCode(Protocol):
-    """Code in an envelope; :class:`graflow.wire.signed.SentCode`."""
+    """Code in an envelope; :class:`graflow.wire.signing.SentCode`."""
 
     def admit(self, kind: CodeKind, name: str, run_id: str, owner: str) -> None:
         """Verify it for a run and a task or group. Raises UntrustedPayloadError."""
@@ -58,10 +58,19 @@ class CodeSource:
         return find(name, self._local) if code is None else code.load()
 
     def envelope(self, name: str) -> SignedCode | None:
-        """The envelope that a name leads to; None for code that is found otherwise. Raises IndexError."""
+        """The envelope that a name leads to; None for code that is found otherwise.
+
+        Raises:
+            UntrustedPayloadError: there is no such envelope.
+        """
         if not name.startswith(SIGNED):
             return None
-        return self.signed[int(name[len(SIGNED) : name.index(">")])]
+        try:
+            return self.signed[int(name[len(SIGNED) : name.index(">")])]
+        except (ValueError, IndexError):
+            raise UntrustedPayloadError(
+                f"{plain_name(name)!r} is said to have come signed, and has not; see who can write to the server", reason="unsigned"
+            ) from None
 
     def admit(self, kind: CodeKind, name: str, run_id: str, owner: str) -> None:
         """Verify the code of that name, if it came signed, for a run and the task or group that it belongs to.
@@ -69,15 +78,9 @@ class CodeSource:
         Raises:
             UntrustedPayloadError: it was not signed, or not for this.
         """
-        if not name.startswith(SIGNED):
-            return
-        try:
-            code = self.envelope(name)
-        except (ValueError, IndexError):
-            code = None
-        if code is None:
-            raise UntrustedPayloadError(f"{owner!r} is to run {name!r}, of which no signed code came along", reason="unsigned")
-        code.admit(kind, plain_name(name), run_id, owner)
+        code = self.envelope(name)
+        if code is not None:
+            code.admit(kind, plain_name(name), run_id, owner)
 
 
 def plain_name(name: str) -> str:

@@ -28,6 +28,7 @@ from graflow.wire.records import (
     struct_state,
 )
 from graflow.wire.refusals import Refused, segment
+from graflow.wire.signing import Pickled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -180,6 +181,12 @@ class Tagger:
         attributes = self._attributes(value, getattr(value, "__dict__", None), depth)
         return Ext(Code.SUBCLASS, _encode([class_of(value), base.__name__, tagged, attributes or None]))
 
+    def pickled(self, value: Pickled[Any], depth: int) -> Any:
+        envelope = value.envelope()
+        if envelope is None:
+            raise Refused(value)
+        return Ext(Code.PICKLED, envelope)
+
     def refuse(self, value: Any, depth: int) -> Any:
         raise Refused(value)
 
@@ -299,6 +306,7 @@ _METHODS: Final[dict[type, Method]] = {
     pathlib.PosixPath: Tagger.path,
     pathlib.WindowsPath: Tagger.path,
     range: Tagger.range_,
+    Pickled: Tagger.pickled,
     msgspec.UnsetType: Tagger.unset,
     list: Tagger.list_,
     tuple: Tagger.tuple_,

@@ -19,12 +19,12 @@ from graflow.core.identity import reference
 from graflow.core.options import Priority, TaskOptions
 from graflow.core.retry import RetryPolicy
 from graflow.core.task import AsyncTask, SyncTask, Task
-from graflow.errors import FunctionNotFoundError, GraflowError, SerializationError
+from graflow.errors import FunctionNotFoundError, GraflowError, SerializationError, UntrustedPayloadError
 from graflow.wire import codec
+from graflow.wire.keys import Signer
 from graflow.wire.local import LocalCode, refer, this_process, unsendable
 from graflow.wire.messages import PROTOCOL_VERSION
-from graflow.wire.signed import RunSigner, SentCode
-from graflow.wire.signing import Signer
+from graflow.wire.signing import RunSigner, SentCode
 from graflow.wire.sources import SIGNED, CodeKind, CodeSource
 from graflow.wire.standins import SentFunction, error_class, itself, sent_reference
 
@@ -238,7 +238,7 @@ class SentArguments(Mapping[str, Any]):
         found = True
         try:
             _ = self._function.function
-        except FunctionNotFoundError:  # they may be looked at all the same, as when the task is shown
+        except (FunctionNotFoundError, UntrustedPayloadError):  # they may be looked at all the same, as when the task is shown
             found = False
         values: dict[str, Any] = codec.decode(self._raw)
         if type(values) is not dict:

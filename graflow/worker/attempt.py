@@ -17,10 +17,11 @@ from graflow.core.suspension import SuspendStep
 from graflow.errors import ConfigurationError, GraflowError, TaskTimeoutError
 from graflow.handlers import Handler, TaskCall, ThreadHandler
 from graflow.wire.functions import code_for_child
+from graflow.wire.signing import signing_for
 from graflow.worker.services import TaskServices
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
     from random import Random
     from types import TracebackType
 
@@ -87,6 +88,7 @@ class AttemptRunner:
         self._random = random
         self._monotonic = backend.clock.monotonic
         self._seals = backend.seals
+        self._signer = backend.signer
         threads = handlers["thread"]
         self._threads = threads if isinstance(threads, ThreadHandler) else ThreadHandler()
         self._hooked = {name for name, handler in handlers.items() if _has_hooks(handler)}
@@ -97,8 +99,15 @@ class AttemptRunner:
         self.closing = False
         """the worker cancels the attempts that have not ended, in order to hand them back"""
 
-    async def run(self, delivery: Delivery, runner: asyncio.Task[Any]) -> Outcome | None:
+    def run(self, delivery: Delivery, runner: asyncio.Task[Any]) -> Coroutine[Any, Any, Outcome | None]:
         """The outcome of an attempt, run in the asyncio task ``runner``, which is the one that calls this; None if the attempt was stopped."""
+        return self._run(delivery, runner) if self._signer is None else self._run_signing(delivery, runner)
+
+    async def _run_signing(self, delivery: Delivery, runner: asyncio.Task[Any]) -> Outcome | None:
+        with signing_for(self._signer, delivery.spec.run_id):
+            return await self._run(delivery, runner)
+
+    async def _run(self, delivery: Delivery, runner: asyncio.Task[Any]) -> Outcome | None:
         began = self._monotonic()
         call: TaskCall | None = None
         value: Any = None

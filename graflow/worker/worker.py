@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from graflow.backends.base import Backend, Delivery
-    from graflow.wire.signing import Signer
+    from graflow.wire.keys import Signer
     from graflow.worker.lifespan import Lifespan
     from graflow.worker.metrics import WorkerMetrics
 
@@ -58,6 +58,8 @@ class TaskWorker:
         grace: seconds that running tasks are given when the worker is stopped; what has not ended by then is cancelled and handed back.
         lifespan: an async context manager that yields a mapping, seen by tasks as ``ctx.resources``: pools, clients, models.
         seed: of the jitter of retries, None for a random one.
+        secret_key: verifies signed code and values, and signs those that tasks make; the same as where runs are submitted.
+            ``GRAFLOW_SECRET_KEY`` by default, or that of a backend object.
 
     Example:
         >>> async with TaskWorker(backend):

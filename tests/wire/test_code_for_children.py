@@ -14,7 +14,7 @@ import pytest
 from graflow import task
 from graflow.errors import FunctionNotFoundError, SerializationError
 from graflow.wire.functions import Code, code_for_child
-from graflow.wire.signing import Signer
+from graflow.wire.keys import Signer
 from graflow.wire.tasks import decode_task, encode_task
 from tests.wire import functions_to_find as found
 
@@ -65,7 +65,7 @@ def test_what_a_function_holds_and_cannot_be_sent_is_named() -> None:
 SCRIPT = """
 from graflow import task
 from graflow.wire.functions import code_for_child
-from graflow.wire.signing import Signer
+from graflow.wire.keys import Signer
 
 @task
 def one() -> int: return 1

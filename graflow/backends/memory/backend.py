@@ -9,12 +9,12 @@ from graflow.backends.memory.coordinator import MemoryCoordinator
 from graflow.backends.memory.queue import MemoryTaskQueue
 from graflow.core.clock import SystemClock
 from graflow.wire import codec
-from graflow.wire.signing import signer_of
+from graflow.wire.keys import signer_of
 
 if TYPE_CHECKING:
     from graflow.backends.base import Slots
     from graflow.core.clock import Clock
-    from graflow.wire.signing import Signer
+    from graflow.wire.keys import Signer
 
 DAY = 86_400.0
 

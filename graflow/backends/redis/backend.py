@@ -15,13 +15,13 @@ from graflow.backends.redis.roster import workers
 from graflow.backends.redis.waiting import Waiting
 from graflow.core.clock import SystemClock
 from graflow.wire import codec
+from graflow.wire.keys import signer_of
 from graflow.wire.local import this_process
-from graflow.wire.signing import signer_of
 
 if TYPE_CHECKING:
     from graflow.backends.base import Slots
     from graflow.core.clock import Clock
-    from graflow.wire.signing import Signer
+    from graflow.wire.keys import Signer
 
 DAY: Final = 86_400.0
 

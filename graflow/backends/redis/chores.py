@@ -15,7 +15,9 @@ from graflow.backends.redis.reading import read_run
 from graflow.backends.redis.scripts.runs import BUDGET, BURY, SETTLE, WANTED
 from graflow.backends.redis.verdicts import judge
 from graflow.core.outcome import describe
+from graflow.errors import UntrustedPayloadError
 from graflow.wire.failures import encode_failure
+from graflow.wire.signing import signing_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("graflow.redis")
 
+_KEY_IS_ELSEWHERE: Final = frozenset({"no_key", "unknown_key"})
+"""why a payload is not trusted here, and perhaps by another worker: while keys are being changed, some have the new one"""
 VALUES_LIVE: Final = 3600
 """seconds that a value which was written before its outcome outlives a worker that dies in between"""
 SLICE: Final = 512
@@ -40,18 +44,26 @@ async def send(client: RedisClient, consumer: str, outcomes: Sequence[tuple[Any,
     await client.call(SETTLE, (client.shift, BUDGET, encode(outcomes), consumer, b"", b""))
 
 
-async def give_up(client: RedisClient, consumer: str, brought: Brought, entry: Entry, error: GraflowError, grace: float) -> None:
-    """Nobody here can run it. Another worker may; after ``grace`` seconds it fails, and is among the dead letters."""
+async def give_up(
+    client: RedisClient, consumer: str, brought: Brought, entry: Entry, error: GraflowError, grace: float, plan: Plan | None
+) -> None:
+    """Nobody here can run it. Another worker may; after ``grace`` seconds it fails, and is among the dead letters. What was tampered with is no
+    better anywhere else, and fails at once."""
     _log.warning("run %s, node %d cannot be run here: %s", entry.run_id, entry.node, error, extra={"run_id": entry.run_id})
-    failure = describe(error, f"#{entry.node}", entry.attempt)
-    await send(client, consumer, [unknown_here(brought, entry, as_text(encode_failure(failure)), round(grace * 1000))])
+    name = plan.ids[entry.node] if plan is not None and entry.node < len(plan.ids) else f"#{entry.node}"
+    reason = "unknown_function"
+    if isinstance(error, UntrustedPayloadError):
+        reason, grace = "untrusted", grace if error.reason in _KEY_IS_ELSEWHERE else 0.0
+    failure = as_text(encode_failure(describe(error, name, entry.attempt)))
+    await send(client, consumer, [unknown_here(brought, entry, failure, round(grace * 1000), reason)])
 
 
 async def ask_policy(client: RedisClient, consumer: str, plans: PlanStore, token: Token, entry: Entry, plan: Plan) -> None:
     """A group's policy of the user's own is asked for its verdict."""
     reader = await read_run(client, plans, entry.run_id)
     if reader is not None:
-        verdict = judge(plan, entry.node, reader.image, reader.name_of, entry.attempt)
+        with signing_for(plans.signer, entry.run_id):
+            verdict = judge(plan, entry.node, reader.image, reader.name_of, entry.attempt)
         await send(client, consumer, [judged(token, entry, verdict)])
 
 

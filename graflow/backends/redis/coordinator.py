@@ -22,7 +22,7 @@ from graflow.backends.redis.watch import RunWatch, unknown
 from graflow.core.naming import close_matches, listed
 from graflow.errors import GraflowError, MissingArgumentError, QueueFullError, RunConflictError, UnknownTaskError
 from graflow.wire import codec
-from graflow.wire.signed import signing_for
+from graflow.wire.signing import signing_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from graflow.core.outcome import Outcome
     from graflow.core.plan import Plan
     from graflow.wire.messages import RunEvent
-    from graflow.wire.signed import RunSigner
+    from graflow.wire.signing import RunSigner
 
 _log = logging.getLogger("graflow.redis")
 
@@ -216,13 +216,17 @@ class RedisCoordinator(RedisBarriers):
     async def snapshot(self, run_id: str) -> Snapshot:
         """What there is of a run."""
         image = self._watch.image_of(run_id)
+        waiting: dict[str, str] = {}
         if image is not None:
-            return RunReader(image, await self._plans.describe(image.plan), 0.0).snapshot(run_id, {})
-        reader = await read_run(self._client, self._plans, run_id)
+            reader: RunReader | None = RunReader(image, await self._plans.describe(image.plan), 0.0)
+        else:
+            reader = await read_run(self._client, self._plans, run_id)
         if reader is None:
             raise unknown(run_id)
-        waiting = await unserved(self._client, reader) if reader.state == "running" else {}
-        return reader.snapshot(run_id, waiting)
+        if image is None and reader.state == "running":
+            waiting = await unserved(self._client, reader)
+        with signing_for(self._plans.signer, run_id):
+            return reader.snapshot(run_id, waiting)
 
     def events(self, run_id: str, after: str | None = None) -> AsyncIterator[RunEvent]:
         """The run's events from its start, or after one of them."""

@@ -15,18 +15,18 @@ from redis.exceptions import ResponseError
 from graflow.backends.redis import chores
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.commands import ask_all
-from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
-from graflow.backends.redis.desk import TICK, Desk, Entries
+from graflow.backends.redis.deliveries import CANNOT_RUN, RedisDelivery, admit_policy, make_delivery
+from graflow.backends.redis.desk import TICK, Desk, Entries, less
 from graflow.backends.redis.entries import Brought, Entry, Reply, Token, decode_entry, read_reply
 from graflow.backends.redis.faults import code_of
 from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.keys import parse_stream
 from graflow.backends.redis.leases import reap
-from graflow.backends.redis.outcomes import handed_back, settled
-from graflow.backends.redis.planstore import PlanGoneError
+from graflow.backends.redis.outcomes import handed_back, ready_to_send
 from graflow.backends.redis.scripts.runs import BUDGET, CLAIM, SETTLE
 from graflow.backends.redis.telling import Teller
-from graflow.errors import BackendUnavailableError, FunctionNotFoundError, SerializationError
+from graflow.errors import BackendUnavailableError
+from graflow.wire.signing import signing_for
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -231,7 +231,7 @@ class Crew:
 
     async def _claim(self, desk: Desk, entries: Entries, *, again: bool = False) -> list[Delivery]:
         free = desk.free()
-        wanted = b"" if again else desk.turns.wanted(_less(free, entries), desk.queues())
+        wanted = b"" if again else desk.turns.wanted(less(free, entries), desk.queues())
         blob = encode([(stream, id, field.decode(), as_text(text)) for stream, id, field, text in entries])
         args = (self._client.shift, BUDGET, blob, self.consumer, wanted, b"1" if again else b"0")
         return await self._ask(CLAIM, args, desk, free)
@@ -301,7 +301,7 @@ class Crew:
             self._hands.stop(told)
         for brought in reply.deliveries:
             entry = decode_entry(brought.text)
-            plan = self._plans.at_hand(entry.plan)
+            plan = self._plans.at_hand(entry.plan, entry.run_id)
             delivery = await self._deliver(brought, entry, plan)
             if delivery is not None:
                 desk.slots.take(delivery.spec.handler)
@@ -316,13 +316,15 @@ class Crew:
     async def _deliver(self, brought: Brought, entry: Entry, plan: Plan | None) -> RedisDelivery | None:
         try:
             if plan is None:
-                plan = await self._plans.load(entry.plan)
+                plan = await self._plans.load(entry.plan, entry.run_id)
             if entry.node < len(plan.ids) and plan.groups[entry.node] is not None:
+                admit_policy(plan, entry.node, entry.run_id)
                 self._spawn(chores.ask_policy(self._client, self.consumer, self._plans, brought.token, entry, plan))
                 return None
-            delivery = make_delivery(brought, entry, plan, self._local)
-        except (FunctionNotFoundError, SerializationError, PlanGoneError) as error:
-            await chores.give_up(self._client, self.consumer, brought, entry, error, self._grace)
+            with signing_for(self._plans.signer, entry.run_id):
+                delivery = make_delivery(brought, entry, plan, self._local, self._plans.signer)
+        except CANNOT_RUN as error:
+            await chores.give_up(self._client, self.consumer, brought, entry, error, self._grace, plan)
             return None
         self._hands.take(delivery)
         return delivery
@@ -341,9 +343,8 @@ class Crew:
 
     async def _settle(self, done: Sequence[tuple[RedisDelivery, Outcome | None]], desk: Desk) -> list[Delivery]:
         fields: list[tuple[Any, ...]] = []
-        prefix = self._client.keys.prefix
         for delivery, outcome in done:
-            ready = settled(delivery, outcome, prefix, self._local)
+            ready = ready_to_send(delivery, outcome, self._client.keys.prefix, self._local, self._plans.signer)
             if ready.values or ready.items:
                 await chores.write_values(self._client, ready.values, ready.items)
             fields.append(ready.fields)
@@ -387,13 +388,3 @@ class Crew:
         error = None if job.cancelled() else job.exception()
         if error is not None and not self._closed:
             _log.error("something that a worker does in the background failed", exc_info=error, extra={"worker_id": self.name})
-
-
-def _less(free: Sequence[tuple[str, int]], entries: Entries) -> list[tuple[str, int]]:
-    """Room for more, beside what a read has brought already."""
-    brought: dict[str, int] = {}
-    for stream, _, _, _ in entries:
-        if stream != TICK:
-            handler = parse_stream(stream)[1]
-            brought[handler] = brought.get(handler, 0) + 1
-    return [(handler, room - brought.get(handler, 0)) for handler, room in free]

@@ -40,6 +40,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: names the letter.
         reason: ``lost_workers`` (it cost too many workers their life), ``unknown_function`` (nobody knew its function or plan in time),
+            ``untrusted`` (its code was not signed for it, or nobody had the key in time),
             ``undecodable`` (it is no message of ours), or ``newer_protocol`` (it is one of a later version).
         time: when it died.
         queue, handler, priority: the stream that it stood on.
@@ -233,7 +234,7 @@ def _stored(id: str, item: bytes) -> _Stored:
 def _detail(stored: _Stored, entry: Entry | None) -> str:
     if stored.reason == "lost_workers" and entry is not None:
         return f"{entry.lost + 1} workers ended while they ran it"
-    if stored.reason == "unknown_function" and stored.detail:
+    if stored.reason in ("unknown_function", "untrusted") and stored.detail:
         return decode_failure(stored.detail).error.message
     if stored.reason == "newer_protocol":
         return "it was sent by a later version of Graflow than that of the worker which took it; update the workers"

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from graflow.backends.redis import faults
 from graflow.backends.redis.client import BLOCK, FAILURES
-from graflow.backends.redis.keys import stream_name
+from graflow.backends.redis.keys import parse_stream, stream_name
 from graflow.backends.redis.link import Link, Word, pack
 from graflow.backends.redis.turns import Turns
 from graflow.core.options import PRIORITIES
@@ -215,3 +215,13 @@ def _entries(reply: Any, prefix: str) -> Entries:
             if fields:
                 found.append((stream, id.decode(), fields[0], fields[1]))
     return found
+
+
+def less(free: Sequence[tuple[str, int]], entries: Entries) -> list[tuple[str, int]]:
+    """Room for more, beside what a read has brought already."""
+    brought: dict[str, int] = {}
+    for stream, _, _, _ in entries:
+        if stream != TICK:
+            handler = parse_stream(stream)[1]
+            brought[handler] = brought.get(handler, 0) + 1
+    return [(handler, room - brought.get(handler, 0)) for handler, room in free]

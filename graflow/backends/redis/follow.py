@@ -16,6 +16,7 @@ from graflow.backends.redis.watch import lost, unknown
 from graflow.errors import ConfigurationError
 from graflow.wire import codec
 from graflow.wire.messages import RunEvent
+from graflow.wire.signing import signing_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,7 +60,9 @@ async def follow(client: RedisClient, waiting: Waiting, plans: PlanStore, run_id
                 events = read_events(fields[1])
                 for number, told in enumerate(events):
                     if number >= skip:
-                        yield await names.event(place, number, told)
+                        with signing_for(plans.signer, run_id):  # around the reading only: what a generator sets, its reader has
+                            event = await names.event(place, number, told)
+                        yield event
                         if told.type == "run_finished":
                             return
                 skip = 0

@@ -12,15 +12,21 @@ from graflow.backends.redis.plans import needs_of
 from graflow.core.calls import plan_call
 from graflow.core.outcome import Failure, Retry, Success, Suspend, describe
 from graflow.core.wishes import read_wishes
+from graflow.errors import ConfigurationError, FunctionNotFoundError, SerializationError
 from graflow.wire import codec
 from graflow.wire.failures import encode_failure
+from graflow.wire.signing import RunSigner, signing_for
 from graflow.wire.tasks import encode_task
 
 if TYPE_CHECKING:
     from graflow.backends.redis.deliveries import RedisDelivery
     from graflow.backends.redis.entries import Brought, Entry, Token
     from graflow.core.outcome import Directives, Iteration, NewTask, Outcome
+    from graflow.wire.keys import Signer
     from graflow.wire.local import LocalCode
+
+    _Code = tuple[LocalCode | None, Signer | None]
+    """how code travels that no import could find"""
 
 LARGE: Final = 64 * 1024
 """bytes of a result above which it is written before the outcome, so that the script that takes the outcome stays short"""
@@ -45,7 +51,9 @@ class Settled:
         self.items: tuple[str, list[bytes]] | None = items
 
 
-def settled(delivery: RedisDelivery, outcome: Outcome | None, prefix: str, local: LocalCode | None) -> Settled:
+def settled(
+    delivery: RedisDelivery, outcome: Outcome | None, prefix: str, local: LocalCode | None, signer: Signer | None = None
+) -> Settled:
     """An outcome for the script.
 
     Args:
@@ -53,15 +61,17 @@ def settled(delivery: RedisDelivery, outcome: Outcome | None, prefix: str, local
         outcome: None for an attempt that was stopped.
         prefix: of the keys of the partition.
         local: functions that only this process has.
+        signer: signs other functions without an importable name.
 
     Raises:
-        SerializationError: its value cannot travel. (The worker has made sure that it can.)
+        SerializationError: its value cannot travel (the worker has made sure that it can), or the code of a task that it makes.
+        FunctionNotFoundError: the code of a task that it makes has no name that a worker could import, and there is no key.
     """
     entry, token = delivery.entry, delivery.token
     who = (token.stream, token.id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
     kind = type(outcome)
     if kind is Success:
-        return _success(delivery, outcome, who, prefix, local)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        return _success(delivery, outcome, who, prefix, (local, signer))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     if isinstance(outcome, Failure):
         return Settled((*who, "f", as_text(encode_failure(outcome)), False, False, False), {}, None)
     if isinstance(outcome, Retry):
@@ -71,6 +81,15 @@ def settled(delivery: RedisDelivery, outcome: Outcome | None, prefix: str, local
     if isinstance(outcome, Suspend):
         return Settled((*who, "s", as_text(outcome.reason.encode("utf-8", "surrogateescape")), False, False, False), {}, None)
     return Settled((*who, "n", False, False, False, False), {}, None)
+
+
+def ready_to_send(delivery: RedisDelivery, outcome: Outcome | None, prefix: str, local: LocalCode | None, signer: Signer | None) -> Settled:
+    """An outcome for the script, see :func:`settled`. A task that makes another whose code cannot travel has failed."""
+    try:
+        with signing_for(signer, delivery.spec.run_id):
+            return settled(delivery, outcome, prefix, local, signer)
+    except (FunctionNotFoundError, SerializationError, ConfigurationError) as error:
+        return settled(delivery, describe(error, delivery.spec.task_id, delivery.spec.attempt), prefix, local)
 
 
 def handed_back(delivery: RedisDelivery) -> tuple[Any, ...]:
@@ -92,18 +111,18 @@ def judged(token: Token, entry: Entry, verdict: bool | Failure) -> tuple[Any, ..
     return (*who, "p", verdict is True, problem, False, False)
 
 
-def unknown_here(brought: Brought, entry: Entry, failure: Any, grace: int) -> tuple[Any, ...]:
-    """An attempt that nobody here can run, and how it fails when nobody else can for ``grace`` milliseconds."""
+def unknown_here(brought: Brought, entry: Entry, failure: Any, grace: int, reason: str) -> tuple[Any, ...]:
+    """An attempt that nobody here can run, how it fails when nobody else can for ``grace`` milliseconds, and what its dead letter says then."""
     token = brought.token
     who = (token.stream, token.id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
-    return (*who, "u", as_text(brought.text), failure, grace, False)
+    return (*who, "u", as_text(brought.text), failure, grace, reason)
 
 
-def _success(delivery: RedisDelivery, outcome: Success, who: tuple[Any, ...], prefix: str, local: LocalCode | None) -> Settled:
+def _success(delivery: RedisDelivery, outcome: Success, who: tuple[Any, ...], prefix: str, code: _Code) -> Settled:
     value = codec.encode(outcome.value)
     asked: Any = False
     if outcome.directives is not None:
-        asked = _directives(delivery, outcome.directives, local)
+        asked = _directives(delivery, outcome.directives, code)
     values: dict[str, bytes] = {}
     items: tuple[str, list[bytes]] | None = None
     count: Any = False
@@ -121,7 +140,7 @@ def _success(delivery: RedisDelivery, outcome: Success, who: tuple[Any, ...], pr
     return Settled((*who, "d", as_text(value), count, asked, keep), values, items)
 
 
-def _directives(delivery: RedisDelivery, directives: Directives, local: LocalCode | None) -> dict[str, Any]:
+def _directives(delivery: RedisDelivery, directives: Directives, code: _Code) -> dict[str, Any]:
     asked: dict[str, Any] = {}
     if directives.cancel is not None:
         asked["cancel"] = directives.cancel
@@ -135,7 +154,7 @@ def _directives(delivery: RedisDelivery, directives: Directives, local: LocalCod
         asked["go"] = wishes.targets
         asked["reach"] = [delivery.plan.reach(target) for target in wishes.targets]
     if wishes.new:
-        asked["new"] = [_new_task(delivery, request, local) for request in wishes.new]
+        asked["new"] = [_new_task(delivery, request, code) for request in wishes.new]
     if directives.iteration is not None:
         asked["iteration"] = as_text(encode_iteration(directives.iteration))
     if directives.end_loop:
@@ -143,7 +162,9 @@ def _directives(delivery: RedisDelivery, directives: Directives, local: LocalCod
     return asked
 
 
-def _new_task(delivery: RedisDelivery, request: NewTask, local: LocalCode | None) -> dict[str, Any]:
+def _new_task(delivery: RedisDelivery, request: NewTask, code: _Code) -> dict[str, Any]:
+    local, signer = code
+    signing = None if signer is None else RunSigner(signer, delivery.spec.run_id)
     task, options = request.task, request.task.options
     chain = [(delivery.entry.node, delivery.spec.task_id), *delivery.makers]
     call = plan_call(delivery.plan, delivery.stem, task, made_by=maker_finder(chain))
@@ -153,7 +174,7 @@ def _new_task(delivery: RedisDelivery, request: NewTask, local: LocalCode | None
         "max_cycles": options.max_cycles or False,
         "needs": needs_of(call),
         "chain": chain,
-        "task": as_text(encode_task(task, local_code=local)),
+        "task": as_text(encode_task(task, local_code=local, signing=signing)),
         "ignore": int(request.ignore_existing),
         "goto_": int(request.goto),
     }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from graflow.core.policy import PolicyKind
     from graflow.core.task import Task
     from graflow.wire.local import LocalCode
-    from graflow.wire.signed import RunSigner
+    from graflow.wire.signing import RunSigner
 
 _CONDITIONS: Final[dict[Condition, int]] = {"success": 0, "failure": 1, "always": 2}
 _POLICIES: Final[dict[PolicyKind, int]] = {"strict": 0, "best_effort": 1, "at_least_n": 2, "critical": 3, "custom": 4}

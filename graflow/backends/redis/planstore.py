@@ -14,6 +14,7 @@ from graflow.backends.redis.plans import plan_records
 from graflow.errors import GraflowError
 from graflow.wire.local import this_process
 from graflow.wire.plans import decode_plan, encode_plan, plan_key
+from graflow.wire.signing import may_hold_values
 from graflow.wire.tasks import reading
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
     from graflow.backends.redis.client import RedisClient
     from graflow.core.plan import Plan
+    from graflow.wire.keys import Signer
     from graflow.wire.local import LocalCode
-    from graflow.wire.signed import RunSigner
-    from graflow.wire.signing import Signer
+    from graflow.wire.signing import RunSigner
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -117,43 +118,48 @@ class PlanStore:
             await ask_all(self._client, [("HSET", key, *(word for field in part for word in field))])
         await ask_all(self._client, [("EXPIRE", key, UNFINISHED), ("HSET", key, "head", head)])
 
-    def at_hand(self, key: str) -> Plan | None:
-        """A plan to be run, if it has been fetched before."""
-        return self._loaded.get(key)
+    def at_hand(self, key: str, run_id: str) -> Plan | None:
+        """A plan to be run, if it has been fetched before. One with signed values in it is fetched for each run that names it."""
+        return self._loaded.get(key) or self._loaded.get(_private(key, run_id))
 
-    async def load(self, key: str) -> Plan:
-        """A plan to be run, as it was sent.
+    async def load(self, key: str, run_id: str = "") -> Plan:
+        """A plan to be run, as it was sent. Without a run, to be read about.
 
         Raises:
             PlanGoneError: it is not there.
             SerializationError: it cannot be read.
         """
-        plan = self._loaded.get(key)
-        if plan is not None:
-            return plan
-        loading = self._loading.get(key)
-        if loading is None:
-            loading = self._loading[key] = asyncio.ensure_future(self._fetch(key))
-            loading.add_done_callback(lambda _: self._loading.pop(key, None))
-        return await asyncio.shield(loading)
+        while (plan := self.at_hand(key, run_id)) is None:
+            loading = self._loading.get(key)
+            if loading is None:
+                loading = self._loading[key] = asyncio.ensure_future(self._fetch(key, run_id))
+                loading.add_done_callback(lambda _: self._loading.pop(key, None))
+                return await asyncio.shield(loading)
+            await asyncio.shield(loading)  # for another run, whose plan alone it may turn out to be
+        return plan
 
     async def describe(self, key: str) -> Plan:
         """A plan to be read about: the very one that was submitted, where that was here."""
         return self._submitted.get(key) or await self.load(key)
 
-    async def _fetch(self, key: str) -> Plan:
+    async def _fetch(self, key: str, run_id: str) -> Plan:
         (found,) = await ask_all(self._client, [("HMGET", self._client.keys.plan(key), "head", "blob")])
         head, data = found
         if head is None or data is None:
             raise PlanGoneError(f"the plan {key} is not on the server at {self._client.where} any more")
         with reading(head, "plan"):
             nodes = _size(head)
-        if key in self._dropped:  # it had to go for another, and both are in use
+        name = _private(key, run_id) if may_hold_values(data) else key
+        if name in self._dropped:  # it had to go for another, and both are in use
             self._room = min(self._room + nodes, MOST_NODES)
         # Before it is decoded: what was taken for two large plans at once is not given back to the system.
         self._dropped += _make_room(self._loaded, nodes, _itself, self._room)
-        plan = self._loaded[key] = decode_plan(data, local_code=this_process, signer=self.signer)
+        plan = self._loaded[name] = decode_plan(data, local_code=this_process, signer=self.signer)
         return plan
+
+
+def _private(key: str, run_id: str) -> str:
+    return f"{key} {run_id}"
 
 
 def _remember(kept: OrderedDict[K, V], key: K, value: V, plan_of: Callable[[V], Plan]) -> None:

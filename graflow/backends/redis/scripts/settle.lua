@@ -19,7 +19,7 @@ local function keep_values(r, n, keys, items)
 end
 
 -- Nobody here can run it: another worker may, for as long as the grace lasts (ms). Then it fails, and is among the dead letters.
-local function not_known(r, stream, n, cycle, attempt, text, err, grace)
+local function not_known(r, stream, n, cycle, attempt, text, err, grace, reason)
   if not M.is_running(r, n, cycle, attempt) then return 0 end
   local since = tonumber(field(r, 'u' .. n) or nil) or M.now()
   if M.now() - since < grace then
@@ -27,7 +27,7 @@ local function not_known(r, stream, n, cycle, attempt, text, err, grace)
     delay(stream, text, M.now() + math.min(1000, grace))
     return 1
   end
-  bury('unknown_function', stream, text, err)
+  bury(reason, stream, text, err)
   M.settle(r, n, cycle, attempt, 'f', err)
   return 1
 end
@@ -54,7 +54,7 @@ local function settle(o)
   end
   r.v[LIVE] = r.v[LIVE] - 1
   if kind == 'n' then return 1 end
-  if kind == 'u' then return not_known(r, stream, n, cycle, attempt, o[9], o[10], o[11]) end
+  if kind == 'u' then return not_known(r, stream, n, cycle, attempt, o[9], o[10], o[11], o[12] or 'unknown_function') end
   if kind == 'h' then -- handed back, without counting as a try
     if M.is_running(r, n, cycle, attempt) then enqueue(stream, o[9]) end
     return 1
