@@ -348,3 +348,10 @@ class ConfigurationError(GraflowError):
     def __init__(self, message: str, *, setting: str = "") -> None:
         super().__init__(message)
         self.setting = setting
+
+
+for _kind in (
+    GraflowError, HandlerError, ChildDiedError, OutOfMemoryError, OutputLimitError, ContainerEngineError, ContainerLostError, ImageNotFoundError,
+    PythonVersionError,
+):  # fmt: skip
+    _kind.__module__ = __name__  # where users import it from, and so what they read in a traceback and in TaskError.error_type

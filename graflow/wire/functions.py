@@ -6,6 +6,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from graflow.core.identity import code_identity, reference
 from graflow.core.task import Task
 from graflow.errors import FunctionNotFoundError
@@ -95,3 +97,17 @@ def _remedy(module_name: str) -> str:
 
 def _not_found(reference: str, problem: str) -> FunctionNotFoundError:
     return FunctionNotFoundError(f"{reference!r} {problem}", reference=reference)
+
+
+class Code(msgspec.Struct, frozen=True):
+    reference: str
+    pickled: bytes | None = None
+    main: str | None = None
+
+
+def code_for_child(spec: Any, signer: Any = None) -> Code:
+    name = getattr(spec, "reference", None) or reference(spec.function)
+    main = getattr(sys.modules[MAIN], "__file__", None) if name.startswith("__main__:") else None
+    if "<" in name:
+        raise _not_found(name, "cannot be sent")
+    return Code(name, None, main)

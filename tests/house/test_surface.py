@@ -21,7 +21,7 @@ PUBLIC = names("""
     AsyncTask SyncTask WorkflowEngine RunHandle RunResult RunStatus RunEvent TaskWorker
 """)
 
-HANDLERS = names("Handler TaskCall CoroutineHandler ThreadHandler")
+HANDLERS = names("Handler TaskCall CoroutineHandler ThreadHandler ProcessHandler")
 
 ERRORS = {
     "GraflowError": names("""

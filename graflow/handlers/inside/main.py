@@ -1,0 +1,87 @@
+"""The child's main program: take the protocol's descriptors away, say that we are ready, and run calls until the worker is gone."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import platform
+import signal
+import sys
+from typing import Any
+
+from graflow.handlers.inside import contexts, standins, values
+from graflow.handlers.inside.calls import Caller, Kit, Requests
+from graflow.handlers.inside.functions import STAGE
+from graflow.handlers.inside.link import Link
+from graflow.handlers.inside.output import capture
+
+PROTOCOL = 1
+
+
+def serve() -> None:
+    """Run until the other end of the protocol is closed."""
+    link = _private_link()
+    faulthandler.enable(2)  # a crash in C code leaves its traceback where the worker finds it
+    _, setup = link.receive()
+    os.environ[STAGE] = "serving"
+    _die_with_the_worker(setup)
+    sys.path[:] = [*setup["path"], *(sys.path if setup["keep_path"] else ())]
+    kit = _with_graflow() if standins.is_installed() else _without_graflow()
+    caller = Caller(link, kit, capture(link, kit.encode))
+    about = {
+        "protocol": PROTOCOL,
+        "python": list(sys.version_info[:3]),
+        "implementation": platform.python_implementation(),
+        "pid": os.getpid(),
+    }
+    link.send("ready", about)
+    link.listen()
+    while True:
+        _, number, what = link.calls.get()
+        logging.root.setLevel(what["level"])
+        caller.call(number, what)
+
+
+def _private_link() -> Link:
+    """The protocol's own descriptors. Standard output becomes standard error, so that what C code prints is not taken for an answer."""
+    link = Link(os.dup(0), os.dup(1))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return link
+
+
+def _die_with_the_worker(setup: dict[str, Any]) -> None:
+    """A task that holds the GIL never lets the reading thread hear of the worker's end: on Linux the kernel sees to it."""
+    if not setup["with_parent"] or sys.platform != "linux":
+        return
+    import ctypes
+
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != setup["with_parent"]:  # it died before we asked
+        os._exit(0)
+
+
+def _without_graflow() -> Kit:
+    standins.install()
+
+    def make_context(requests: Requests, who: dict[str, Any], is_async: bool) -> Any:
+        return (contexts.Context if is_async else contexts.SyncContext)(requests, who)
+
+    def directives(context: contexts.Context | contexts.SyncContext) -> dict[str, Any] | None:
+        asked = dict(context.asked)
+        if "iteration" in asked:
+            asked["iteration"] = values.encode(asked["iteration"], "next_iteration")
+        return asked or None
+
+    return Kit(values.encode, values.decode, make_context, directives)
+
+
+def _with_graflow() -> Kit:
+    from graflow.handlers import remote
+    from graflow.wire import codec
+
+    return Kit(codec.encode, codec.decode, remote.make_context, remote.directives)
