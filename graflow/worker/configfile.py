@@ -207,7 +207,8 @@ def _search(text: str) -> dict[str, int]:
                 counts[keys] = counts.get(keys, -1) + 1
                 keys = (*keys, counts[keys])
             table = keys
-        lines.setdefault(path_of(keys), number)
+        for length in range(len(keys), 0, -1):  # what stands around it may have no line of its own
+            lines.setdefault(path_of(keys[:length]), number)
     return lines
 
 

@@ -147,14 +147,14 @@ def _entry(section: _Section) -> Entry:
 def _only_handler(section: _Section) -> dict[str, HandlerPlan]:
     """``handler_type`` with its ``config``: the worker serves this one."""
     given = section.given("handler_type")
-    kind = kind_of(given)
-    if kind.value not in KINDS:
+    known = known_kind(given.value) if isinstance(given.value, str) else None
+    if known is None:
         raise given.refuse(f"use {listed(list(KINDS), 'or')}, or give a class of your own under handlers")
     options: dict[str, Given] = {}
     if "config" in section.values:
         config = section.inner("config")
         options = {key: config.given(key) for key in config.values}
-    return {kind.value: HandlerPlan.of(kind.value, kind, options)}
+    return {known: HandlerPlan.of(known, given.but(known), options)}
 
 
 def _handlers(section: _Section) -> dict[str, HandlerPlan]:
