@@ -125,9 +125,9 @@ async def serve(worker: TaskWorker, *, ready: Callable[[], None] | None = None) 
         loop.add_signal_handler(number, tell)
     try:
         async with worker:
-            logger.info("worker %s is ready", worker.worker_id, extra={"worker_id": worker.worker_id})
             if ready is not None:
                 ready()
+            logger.info("worker %s is ready", worker.worker_id, extra={"worker_id": worker.worker_id})
             await told.wait()
             logger.info("worker %s stops; running tasks have their grace", worker.worker_id, extra={"worker_id": worker.worker_id})
     finally:

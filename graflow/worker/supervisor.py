@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -55,15 +56,13 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._tell)
-        watchdog: asyncio.Task[None] | None = None
+        watchdog = asyncio.create_task(self._end_the_stubborn())
         try:
             async with asyncio.TaskGroup() as group:
-                keeping = [group.create_task(self._keep(name), name=f"graflow-worker-{name}") for name in self._commands]
-                watchdog = asyncio.create_task(self._end_the_stubborn())
-                await asyncio.wait(keeping)
+                for name in self._commands:
+                    group.create_task(self._keep(name), name=f"graflow-worker-{name}")
         finally:
-            if watchdog is not None:
-                watchdog.cancel()
+            watchdog.cancel()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
         return self._code
@@ -96,9 +95,11 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                command = [sys.executable, "-c", PROGRAM, *self._commands[name], "--lifeline", str(theirs.fileno())]
-                # In a session of its own: Ctrl-C in a terminal would reach it too, and what we pass on would be its second signal.
-                process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()], start_new_session=True)
+                try:
+                    process = await self._start(name, theirs.fileno())
+                except OSError as error:  # no more processes, or no memory: that may pass
+                    logger.error("worker %s cannot be started: %s", name, error, extra={"worker_id": name})
+                    return 1, False
             self._running[name] = process
             if self._told.is_set():  # while it was being started
                 process.terminate()
@@ -109,6 +110,11 @@ class Supervisor:
                 return code, ours.recv(1) != b""
             except (BlockingIOError, ConnectionError):
                 return code, False
+
+    async def _start(self, name: str, lifeline: int) -> asyncio.subprocess.Process:
+        command = [sys.executable, "-c", PROGRAM, *self._commands[name], "--lifeline", str(lifeline)]
+        # In a session of its own: Ctrl-C in a terminal would reach it too, and what we pass on would be its second signal.
+        return await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, pass_fds=[lifeline], start_new_session=True)
 
     def _tell(self) -> None:
         """Tell all of them to stop. A second time tells them to stop at once."""

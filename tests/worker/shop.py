@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 from typing import Any
 
 from graflow import task
@@ -62,5 +62,5 @@ async def send(order: str, pack: int) -> str:
 
 
 @task
-async def who() -> int:
-    return os.getpid()
+async def endless() -> None:
+    await asyncio.sleep(3600)
