@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from graflow.backends.memory import MemoryBackend
 from graflow.errors import ConfigurationError
+from graflow.wire.signing import signer_of
 
 if TYPE_CHECKING:
     from graflow.backends.base import Backend
@@ -17,7 +18,12 @@ REMOTE = ("redis", "rediss", "unix")
 
 
 def open_backend(
-    backend_or_url: str | Backend, *, namespace: str = "graflow", local_code: bool = False, retention: float | None = None
+    backend_or_url: str | Backend,
+    *,
+    namespace: str = "graflow",
+    local_code: bool = False,
+    retention: float | None = None,
+    secret_key: str | None = None,
 ) -> Backend:
     """The backend that a URL names; a backend is returned as it is.
 
@@ -29,6 +35,8 @@ def open_backend(
         namespace: keeps applications that share a server apart.
         local_code: let functions that only this process has be run, by a worker in this process.
         retention: seconds that a run is kept on a server after its end, None for its default.
+        secret_key: signs and verifies code and values that travel as pickles, see :meth:`graflow.wire.signing.Signer.of`; None for that of the
+            environment (``GRAFLOW_SECRET_KEY``), or for that of the backend where an object is given.
 
     Raises:
         ConfigurationError: the URL names no backend that there is, or the client for it is not installed.
@@ -36,17 +44,19 @@ def open_backend(
     if isinstance(backend_or_url, str):
         url = urlsplit(backend_or_url)
         if url.scheme == "memory":
-            return MemoryBackend(strict=_is_strict(backend_or_url, url.query))
+            return MemoryBackend(strict=_is_strict(backend_or_url, url.query), secret_key=secret_key)
         if url.scheme in REMOTE:
-            return _redis(backend_or_url, url.scheme, namespace, local_code, retention)
+            return _redis(backend_or_url, url.scheme, namespace, local_code, retention, secret_key)
     elif hasattr(backend_or_url, "coordinator"):
+        if secret_key is not None:
+            backend_or_url.signer = signer_of(secret_key)
         return backend_or_url
     raise ConfigurationError(
         f'no backend for {backend_or_url!r}: use "memory://", "memory://?strict=1", "redis://...", or a backend object', setting="url"
     )
 
 
-def _redis(url: str, scheme: str, namespace: str, local_code: bool, retention: float | None) -> Backend:
+def _redis(url: str, scheme: str, namespace: str, local_code: bool, retention: float | None, secret_key: str | None) -> Backend:
     """Imported when it is asked for: the client is an extra."""
     try:
         from graflow.backends.redis.backend import DAY, RedisBackend
@@ -56,7 +66,8 @@ def _redis(url: str, scheme: str, namespace: str, local_code: bool, retention: f
         raise ConfigurationError(
             f"{scheme}:// needs the Redis client, which is not installed: pip install 'graflow[redis]'", setting="url"
         ) from error
-    return RedisBackend(url, namespace=namespace, local_code=local_code, retention=DAY if retention is None else retention)
+    keep = DAY if retention is None else retention
+    return RedisBackend(url, namespace=namespace, local_code=local_code, retention=keep, secret_key=secret_key)
 
 
 def _is_strict(url: str, query: str) -> bool:

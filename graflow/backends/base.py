@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from graflow.core.run import OnFailure
     from graflow.core.task import Task
     from graflow.wire.messages import RunEvent, TaskSpec
+    from graflow.wire.signing import Signer
 
 IfExists = Literal["attach", "error", "rerun_failed"]
 
@@ -289,6 +290,14 @@ class Backend(Protocol):
     def seal(self, value: Any, *, name: str = "value") -> Any:
         """A value as the next task will see it; raises SerializationError if it cannot travel."""
         ...
+
+    @property
+    def signer(self) -> Signer | None:
+        """The keys that code and values which opted in are signed and verified with; None without one. May be set before anything runs."""
+        ...
+
+    @signer.setter
+    def signer(self, signer: Signer | None) -> None: ...
 
     @property
     def place(self) -> str:

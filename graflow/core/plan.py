@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from graflow.core.digest import digest_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from graflow.core.loops import Loop
     from graflow.core.node import ParallelGroup
@@ -159,10 +159,13 @@ class Plan:
     def handler_kinds(self) -> dict[str, str]:
         """The handlers that the plan's tasks need, each with one task that needs it."""
         if self._handler_kinds is None:
-            mapped = (group.mapping.task for group in self.groups if group is not None and group.mapping is not None)
-            tasks = (task for task in (*self.tasks, *mapped) if task is not None)
-            self._handler_kinds = {task.handler_kind: task.id for task in tasks}
+            self._handler_kinds = {task.handler_kind: task.id for task in self.every_task()}
         return self._handler_kinds
+
+    def every_task(self) -> Iterator[Task[..., Any]]:
+        """The tasks of the nodes, and those that groups map."""
+        yield from (task for task in self.tasks if task is not None)
+        yield from (group.mapping.task for group in self.groups if group is not None and group.mapping is not None)
 
     def holds(self, node: int, task: Task[..., Any]) -> bool:
         """Whether a node runs this very task, rather than another one of the same id."""

@@ -18,6 +18,7 @@ from graflow.core.workflow import Workflow
 from graflow.engine.handle import RunHandle, shielded
 from graflow.engine.stubs import with_stubs
 from graflow.errors import ConfigurationError, GraphError
+from graflow.wire.functions import code_for_child
 from graflow.worker import TaskWorker
 from graflow.worker.attempt import unknown_handler
 
@@ -45,6 +46,8 @@ class WorkflowEngine:
         embedded_worker: also run tasks in this process when runs live elsewhere; in memory that is always so.
         lifespan: an async context manager that yields a mapping, seen by tasks as ``ctx.resources``.
         seed: of the jitter of retries, None for a random one.
+        secret_key: signs functions that cannot be imported, and values that opt in, so that they may travel; workers need the same.
+            ``GRAFLOW_SECRET_KEY`` by default.
 
     Leaving ``async with engine`` cancels runs that live in this process, and leaves others alone.
 
@@ -64,8 +67,9 @@ class WorkflowEngine:
         embedded_worker: bool = False,
         lifespan: Lifespan | None = None,
         seed: int | None = None,
+        secret_key: str | None = None,
     ) -> None:
-        self.backend: Backend = open_backend(url_or_backend, namespace=namespace, local_code=embedded_worker)
+        self.backend: Backend = open_backend(url_or_backend, namespace=namespace, local_code=embedded_worker, secret_key=secret_key)
         self.namespace = namespace
         self._worker: TaskWorker | None = None
         if self.backend.local or embedded_worker:
@@ -215,12 +219,24 @@ class WorkflowEngine:
             )
 
     def _check_handlers(self, plan: Plan) -> None:
-        """A task for a handler that nobody has would wait for ever; where all workers are known, say so at once."""
-        if self._worker is None or not self.backend.local:
+        """A task for a handler that nobody has would wait for ever; where all workers are known, say so at once. So would one be in vain whose
+        function cannot get to the process that is to run it."""
+        if self._worker is None:
             return
+        handlers = self._worker.handlers
         for kind, task_id in plan.handler_kinds.items():
-            if kind not in self._worker.handlers:
-                raise unknown_handler(task_id, kind, self._worker.handlers)
+            if kind in handlers:
+                if handlers[kind].sends_code:
+                    self._check_code(plan, kind)
+            elif self.backend.local:
+                raise unknown_handler(task_id, kind, handlers)
+
+    def _check_code(self, plan: Plan, kind: str) -> None:
+        seen: set[int] = set()
+        for task in plan.every_task():
+            if task.handler_kind == kind and id(task.spec) not in seen:
+                seen.add(id(task.spec))
+                code_for_child(task.spec, self.backend.signer, task_id=task.id, again=True)
 
 
 def _plan(graph: Node[Any] | Workflow[Any] | TaskGraph, start: Node[Any] | str | None) -> Plan:

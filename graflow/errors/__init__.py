@@ -302,9 +302,17 @@ class SerializationError(GraflowError):
 
 
 class UntrustedPayloadError(GraflowError):
-    """A payload that would have to be executed carries no valid signature."""
+    """A payload that would have to be executed carries no valid signature. Nothing of it was opened.
+
+    ``reason`` says what is wrong: ``unsigned``; ``altered``; ``swapped``, signed for another task or function; ``replayed``, signed for another
+    run; ``unknown_key``; ``no_key``, there is none here; ``unverified``, it was not asked for by a task.
+    """
 
     code = "GF402"
+
+    def __init__(self, message: str, *, reason: str = "unsigned") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class FunctionNotFoundError(GraflowError):
@@ -355,3 +363,4 @@ for _kind in (
     PythonVersionError,
 ):  # fmt: skip
     _kind.__module__ = __name__  # where users import it from, and so what they read in a traceback and in TaskError.error_type
+del _kind

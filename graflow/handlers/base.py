@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graflow.backends.base import Delivery
     from graflow.core.context import BaseContext, ContextServices
     from graflow.core.task import Task
+    from graflow.wire.signing import Signer
 
 
 class WorkerInfo(Protocol):
@@ -27,6 +28,11 @@ class WorkerInfo(Protocol):
     @property
     def place(self) -> str:
         """Where its runs live; the same for all workers of one backend and namespace, and for no other."""
+        ...
+
+    @property
+    def signer(self) -> Signer | None:
+        """The keys that code which cannot be imported is signed and verified with; None without one."""
         ...
 
     async def living(self) -> frozenset[str] | None:

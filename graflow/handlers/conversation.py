@@ -97,7 +97,7 @@ class Conversation:
             Ended: it came to an end instead.
         """
         setup = _frame("setup", {"path": list(path), "keep_path": keep_path, "with_parent": with_parent})
-        await self._send(program() + setup)
+        await self._send(await asyncio.to_thread(program) + setup)
         kind, about = await self._receive()
         if kind != "ready":
             raise HandlerError(

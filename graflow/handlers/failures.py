@@ -38,7 +38,9 @@ def error_from(names: Sequence[str], message: str, trace: str, state: bytes | No
         caused by the traceback of the child, so that a log shows where it came from.
     """
     parts: list[Any] = [[message], {}] if state is None else codec.decode(state)
-    error = rebuild_exception(names[0], *parts) or _named(names, message)
+    error = rebuild_exception(names[0], *parts)
+    if not isinstance(error, Exception | SystemExit):  # a KeyboardInterrupt or a cancellation there is none here
+        error = _named(names, message)
     error.__cause__ = RemoteTraceback(trace)
     return error
 

@@ -20,7 +20,8 @@ from graflow.wire.functions import code_for_child
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from graflow.handlers.base import TaskCall
+    from graflow.handlers.base import TaskCall, WorkerInfo
+    from graflow.wire.signing import Signer
 
 logger: logging.Logger = logging.getLogger("graflow.handlers.process")
 
@@ -80,6 +81,7 @@ class ProcessHandler(Handler):
         self._environment = _checked(environment)
         self._start_timeout = check_seconds(start_timeout, "start_timeout")
         self._output_limit = bytes_in(output_limit, "output_limit")
+        self._signer: Signer | None = None
         self._idle: list[Child] = []
         self._all: set[Child] = set()
         self._busy = 0
@@ -94,6 +96,10 @@ class ProcessHandler(Handler):
     def children(self) -> tuple[int, ...]:
         """The process ids of all children there are now."""
         return tuple(child.pid for child in self._all)
+
+    def introduce(self, worker: WorkerInfo) -> None:
+        """The worker's keys let functions without a name travel."""
+        self._signer = worker.signer
 
     async def start(self) -> None:
         """Begin to start the children that are wanted ahead."""
@@ -119,7 +125,7 @@ class ProcessHandler(Handler):
             FunctionNotFoundError: the function cannot get there.
         """
         _refuse_recursion(call)
-        code = code_for_child(call.task.spec)
+        code = code_for_child(call.task.spec, self._signer, task_id=call.task_id)
         self._busy += 1
         try:
             child = await self._child()

@@ -1,113 +1,117 @@
-"""How functions travel: by name. A worker imports what the name says; code itself never comes over the wire."""
+"""How functions travel: by name. What has no name that can be imported travels as a signed pickle, where there is a key, and else not at all.
+
+Names are looked up in :mod:`graflow.wire.finding`; this is the front.
+"""
 
 from __future__ import annotations
 
-import importlib
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 
+from graflow.core.function import FunctionSpec
 from graflow.core.identity import code_identity, reference
-from graflow.core.task import Task
 from graflow.errors import FunctionNotFoundError
+from graflow.wire import pickling
+from graflow.wire.finding import MAIN, FunctionRegistry, is_importable, registry, resolve
+from graflow.wire.local import unsendable
+from graflow.wire.signing import Signer
+from graflow.wire.standins import HeldFunction, SentFunction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
-__all__ = ["code_identity", "is_importable", "reference", "resolve"]
+__all__ = [
+    "Code",
+    "FunctionRegistry",
+    "code_for_child",
+    "code_identity",
+    "is_importable",
+    "reference",
+    "register",
+    "registry",
+    "resolve",
+]
 
-MAIN = "__main__"
-
-
-def resolve(name: str) -> Callable[..., Any]:
-    """The function of that name, imported if need be; of a task, the function that it was made from.
-
-    Args:
-        name: ``module:qualname``, as :func:`reference` gives it.
-
-    Raises:
-        FunctionNotFoundError: the name leads nowhere, to something that cannot be called, or to code that has no
-            importable name; or importing its module failed, which is then the cause.
-
-    Example::
-
-        resolve("json:dumps")({"a": 1})
-    """
-    module_name, colon, qualname = name.partition(":")
-    if not colon or not module_name or not qualname:
-        raise _not_found(name, "is no function reference; one reads module:qualname")
-    if "<" in qualname:
-        raise _not_found(
-            name,
-            "has no name that can be imported, being a lambda, a local function, a method of an object or a partial; "
-            "define it with def at the top level of a module",
-        )
-    found: Any = _module(module_name, name)
-    place = module_name
-    for part in qualname.split("."):
-        try:
-            found = getattr(found, part)
-        except (AttributeError, ImportError):  # the latter from a module that imports its parts when they are asked for
-            raise _not_found(name, f"was not found: {place} has no {part!r}; {_remedy(module_name)}") from None
-        place = f"{place}.{part}"
-    if isinstance(found, Task):
-        return found.function
-    if not callable(found):
-        raise _not_found(name, f"is a {type(found).__name__}, not a function")
-    function: Callable[..., Any] = found
-    return function
-
-
-def is_importable(function: Callable[..., Any]) -> bool:
-    """Whether another process could find the function by its :func:`reference`.
-
-    Not so for what is defined in the main module: the main module of a worker is another one.
-    """
-    name = reference(function)
-    if name.startswith(f"{MAIN}:"):
-        return False
-    try:
-        return resolve(name) == function
-    except FunctionNotFoundError:
-        return False
-
-
-def _module(name: str, reference: str) -> ModuleType:
-    module = sys.modules.get(name)
-    if module is not None:
-        return module
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        missing = f"there is no module {error.name!r}"
-        if error.name is not None and error.name != name and not name.startswith(f"{error.name}."):
-            missing = f"importing {name} needs {error.name!r}, which is not installed here"
-        raise _not_found(reference, f"was not found: {missing}; {_remedy(name)}") from error
-    except (Exception, SystemExit) as error:  # the module's own code runs, and may raise anything, or call exit()
-        raise _not_found(reference, f"was not found: importing {name} raised {type(error).__name__}: {error}") from error
-
-
-def _remedy(module_name: str) -> str:
-    if module_name == MAIN:
-        return "the main module here is another program: move the function into a module that both can import"
-    return "install or mount there the same version of the code as where the run was submitted, and check PYTHONPATH"
-
-
-def _not_found(reference: str, problem: str) -> FunctionNotFoundError:
-    return FunctionNotFoundError(f"{reference!r} {problem}", reference=reference)
+register: Final = registry.register
+"""Give a function a name to travel by; see :meth:`FunctionRegistry.register`."""
 
 
 class Code(msgspec.Struct, frozen=True):
+    """How a child process gets at a function.
+
+    Attributes:
+        reference: ``module:qualname``; for messages only where there is a pickle.
+        pickled: the function as a pickle that may be opened: made here, or verified.
+        main: the path of the main script, where the function is one of ``__main__``: the child runs it under another name first.
+    """
+
     reference: str
     pickled: bytes | None = None
     main: str | None = None
 
 
-def code_for_child(spec: Any, signer: Any = None) -> Code:
-    name = getattr(spec, "reference", None) or reference(spec.function)
-    main = getattr(sys.modules[MAIN], "__file__", None) if name.startswith("__main__:") else None
-    if "<" in name:
-        raise _not_found(name, "cannot be sent")
-    return Code(name, None, main)
+_known: Final[WeakKeyDictionary[FunctionSpec, Code]] = WeakKeyDictionary()
+"""What functions of this process were sent as, so that one of 10 000 tasks is pickled once."""
+
+
+def code_for_child(spec: FunctionSpec, signer: Signer | None, *, task_id: str = "", again: bool = False) -> Code:
+    """How a child process gets at the function of a task: by import, from the main script, or as a pickle.
+
+    Args:
+        spec: the function of a task, made here or sent.
+        signer: the keys of this process; without one nothing is pickled.
+        task_id: what the task is called in errors, instead of what its function is.
+        again: look at the function anew, as what it holds may have changed since it was pickled.
+
+    Raises:
+        FunctionNotFoundError: it has no name that a child could import, and there is no key.
+        SerializationError: it holds something that cannot be pickled; the message says where.
+        ConfigurationError: cloudpickle is not installed.
+
+    Example::
+
+        code_for_child(fetch.spec, None)        # Code(reference="shop:fetch", pickled=None, main=None)
+    """
+    if isinstance(spec, SentFunction) and not isinstance(spec, HeldFunction):
+        if spec.is_signed:
+            return Code(spec.reference.partition(":")[2], spec.pickled())
+        if not spec.reference.startswith("<"):
+            return Code(spec.reference)  # not looked for: the child may have modules that this process lacks
+    code = None if again else _known.get(spec)
+    if code is None:
+        code = _known[spec] = _code_of(spec, signer, task_id or spec.name)
+    return code
+
+
+def _code_of(spec: FunctionSpec, signer: Signer | None, task_id: str) -> Code:
+    function = spec.function
+    name = reference(function)
+    if name.startswith(f"{MAIN}:"):
+        code = _in_main(name, function)
+        if code is not None:
+            return code
+    elif is_importable(function):
+        return Code(name)
+    if signer is None:
+        raise unsendable(function, task_id, "a child process")
+    return Code(name, pickling.dumps(function, f"task {task_id}"))
+
+
+def _in_main(name: str, function: Callable[..., Any]) -> Code | None:
+    """As ``multiprocessing`` does it when it spawns: a module that was run with ``-m`` is imported, a script is run under another name."""
+    try:
+        if resolve(name) != function:
+            return None
+    except FunctionNotFoundError:
+        return None
+    main: Any = sys.modules[MAIN]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and not spec.name.endswith(f".{MAIN}") and spec.name != MAIN:
+        return Code(f"{spec.name}:{name.partition(':')[2]}")
+    path = getattr(main, "__file__", None)
+    # No look at the file: this is asked on the event loop, and the child will say what it does not find.
+    return Code(name, main=os.path.abspath(path)) if isinstance(path, str) and not path.startswith("<") else None

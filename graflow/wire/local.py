@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graflow.core.identity import reference
 from graflow.errors import FunctionNotFoundError
-from graflow.wire.functions import MAIN, is_importable, resolve
+from graflow.wire.finding import MAIN, is_importable, registry, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,31 +67,34 @@ this_process: Final = LocalCode()
 """The registry of this process. An uuid leads nowhere in another one, so there is no harm in looking here whenever a plan is read."""
 
 
-def refer(code: Any, task_id: str, local: LocalCode | None) -> str:
-    """The name by which a function or class travels.
+def refer(code: Any, local: LocalCode | None) -> str | None:
+    """The name by which a function or class travels; None if it has none that another process could find.
 
     Args:
         code: what is to be named.
-        task_id: the task or group that it belongs to, for the error.
         local: gives a name to what no import could find, where the workers are in this process.
-
-    Raises:
-        FunctionNotFoundError: it has no importable name.
     """
+    named = registry.reference_of(code)
+    if named is not None:
+        return named
     name = reference(code)
     if not name.startswith(f"{MAIN}:") and is_importable(code):
         return name
-    if local is not None:
-        return local.refer(code)
+    return None if local is None else local.refer(code)
+
+
+def unsendable(code: Any, task_id: str, where: str = "other processes") -> FunctionNotFoundError:
+    """The error for code that has no name to travel by, where it cannot travel signed either."""
+    name = reference(code)
     if name.startswith(f"{MAIN}:"):
         problem = "stands in the main module, and that of a worker is another one"
     elif "<" in name:
         problem = "is a lambda, a local function, a method of an object or a partial"
     else:
         problem = "is not what that name leads to"
-    raise FunctionNotFoundError(
-        f"{task_id!r} cannot be run by other processes: {name!r} {problem}; define it with def at the top level of a module that the "
-        "workers can import",
+    return FunctionNotFoundError(
+        f"{task_id!r} cannot be run by {where}: {name!r} {problem}; define it with def at the top level of a module that the workers can "
+        "import, or set GRAFLOW_SECRET_KEY to one secret here and at the workers, and it travels as a signed pickle",
         reference=name,
     )
 

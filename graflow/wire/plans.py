@@ -20,6 +20,9 @@ from graflow.core.policy import GroupPolicy, PolicyKind
 from graflow.core.task import Task
 from graflow.errors import SerializationError
 from graflow.wire.local import LocalCode, this_process
+from graflow.wire.signed import RunSigner
+from graflow.wire.signing import Signer
+from graflow.wire.sources import CodeSource
 from graflow.wire.standins import policy_function
 from graflow.wire.tasks import Tables, TaskReader, TaskWriter, arguments_of, enveloped, opened, plain_text, read_arguments, reading
 
@@ -94,21 +97,22 @@ def plan_key(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def encode_plan(plan: Plan, *, digest: str | None = None, local_code: LocalCode | None = None) -> bytes:
-    """A plan as bytes. Equal plans give equal bytes in all processes, but for what only ``local_code`` can name.
+def encode_plan(plan: Plan, *, digest: str | None = None, local_code: LocalCode | None = None, signing: RunSigner | None = None) -> bytes:
+    """A plan as bytes. Equal plans give equal bytes in all processes, but for what only ``local_code`` can name, and what is signed for a run.
 
     Args:
         plan: the plan; one with stubs cannot travel.
         digest: its digest, worked out unless given.
         local_code: names code that no other process could import, where the workers are in this one; None refuses it.
+        signing: signs such code for its run; None refuses it.
 
     Raises:
         FunctionNotFoundError: the code of a task or policy has no importable name; the message says which and what to do.
-        SerializationError: a bound argument cannot travel, or an id.
+        SerializationError: a bound argument cannot travel, or an id, or something that signed code holds.
     """
     if plan.substitute is not None:
         raise SerializationError(f"the plan of {plan.name!r} has stubs, which replace tasks in this process only")
-    writer = TaskWriter(local_code)
+    writer = TaskWriter(local_code, signing)
     groups: list[_Group] = []
     mapped: list[Task[..., Any]] = []
     policies: dict[int, _Policy] = {}
@@ -116,7 +120,7 @@ def encode_plan(plan: Plan, *, digest: str | None = None, local_code: LocalCode 
         if group is None:
             continue
         policy = policies.get(id(group.policy))
-        if policy is None:
+        if policy is None or policy.function is not None:  # the groups that may use one of the user's own are noted
             policy = policies[id(group.policy)] = _policy_row(group.policy, plan.ids[node], writer)
         mapping = None
         if group.mapping is not None:
@@ -127,6 +131,8 @@ def encode_plan(plan: Plan, *, digest: str | None = None, local_code: LocalCode 
     tasks = [*plan.tasks, *mapped]
     bound = [task for task in tasks if task is not None and task.bound]
     places = iter(range(len(bound)))
+    kinds = [_NONE if task is None else writer.kind(task) for task in tasks]
+    writer.sign()
     return enveloped(
         _Body(
             name=plain_text(plan.name),
@@ -134,7 +140,7 @@ def encode_plan(plan: Plan, *, digest: str | None = None, local_code: LocalCode 
             tables=writer.tables,
             ids=_plain(plan.ids),
             mapped_ids=_plain([task.id for task in mapped]),
-            kinds=[_NONE if task is None else writer.kind(task) for task in tasks],
+            kinds=kinds,
             arguments=[_NONE if task is None or not task.bound else next(places) for task in tasks],
             bound=arguments_of(bound),
             scope=plan.scope,
@@ -161,11 +167,11 @@ def _policy_row(policy: GroupPolicy, group: str, writer: TaskWriter) -> _Policy:
     function: Any = policy.function
     if isinstance(function, Task) and not function.bound:
         function = function.function  # which is what its name leads to
-    name = None if function is None else writer.refer(function, group)
+    name = None if function is None else writer.refer(function, group, "policy")
     return _Policy(policy.kind, policy.n, policy.early, policy.ids, name)
 
 
-def decode_plan(data: bytes, *, local_code: LocalCode | None = this_process) -> Plan:
+def decode_plan(data: bytes, *, local_code: LocalCode | None = this_process, signer: Signer | None = None) -> Plan:
     """The plan that :func:`encode_plan` was given.
 
     Nothing is imported: the function of a task is when it is first asked for, and only then there is an error if it cannot be found. What the
@@ -174,12 +180,13 @@ def decode_plan(data: bytes, *, local_code: LocalCode | None = this_process) -> 
     Args:
         data: the bytes that arrived.
         local_code: where code without an importable name is looked for.
+        signer: verifies signed code, which must be admitted before it is asked for.
 
     Raises:
         SerializationError: the bytes are no plan, or were written by a newer version.
     """
     with reading(data, "plan"):
-        return _plan_of(opened(data, _body, "plan"), local_code)
+        return _plan_of(opened(data, _body, "plan"), local_code, signer)
 
 
 class _SentTasks(list[Any]):
@@ -208,13 +215,13 @@ class _SentTasks(list[Any]):
     __hash__ = None
 
 
-def _plan_of(body: _Body, local: LocalCode | None) -> Plan:
+def _plan_of(body: _Body, local: LocalCode | None, signer: Signer | None) -> Plan:
     plan = Plan(body.name)
     count = len(body.ids)
     _check(body, count)
     plan.ids = body.ids
     plan.forget_index()
-    reader, bound = TaskReader(body.tables, local), read_arguments(body.bound)
+    reader, bound = TaskReader(body.tables, local, signer), read_arguments(body.bound)
     if len(body.kinds) != len(body.arguments) or len(body.kinds) != count + len(body.mapped_ids):
         raise ValueError("its columns are not of one length")
     if max(body.kinds, default=0) >= len(body.tables.kinds) or max(body.arguments, default=0) >= len(bound):
@@ -231,7 +238,7 @@ def _plan_of(body: _Body, local: LocalCode | None) -> Plan:
     plan.groups = [None] * count
     for row in body.groups:
         plan.group_depth[row.node] = plan.group_depth[plan.scope[row.node]] + 1
-        plan.groups[row.node] = _group_of(row, count, mapped, local)
+        plan.groups[row.node] = _group_of(row, count, mapped, reader.code)
     plan.map_sources = frozenset(row.mapping.source for row in body.groups if row.mapping is not None)
     plan.max_cycles = body.max_cycles
     on = body.conditions
@@ -264,9 +271,9 @@ def _check(body: _Body, count: int) -> None:
         raise ValueError("a group maps one of the nodes")
 
 
-def _group_of(row: _Group, count: int, mapped: list[Task[..., Any]], local: LocalCode | None) -> GroupPlan:
+def _group_of(row: _Group, count: int, mapped: list[Task[..., Any]], code: CodeSource) -> GroupPlan:
     policy = row.policy
-    function = None if policy.function is None else policy_function(policy.function, local)
+    function = None if policy.function is None else policy_function(policy.function, code)
     mapping = None
     if row.mapping is not None:
         mapping = Mapping(mapped[row.mapping.task - count], row.mapping.source, row.mapping.parameter)

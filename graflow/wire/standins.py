@@ -9,13 +9,14 @@ from weakref import WeakValueDictionary
 from graflow.core.function import FunctionSpec
 from graflow.core.identity import reference
 from graflow.errors import FunctionNotFoundError, GraphError
-from graflow.wire.local import LocalCode, find
+from graflow.wire.sources import SIGNED, CodeSource, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from graflow.core.arguments import FunctionSignature
     from graflow.core.policy import GroupState
+    from graflow.core.task import Task
 
 _specs: Final[WeakValueDictionary[tuple[int, bool], FunctionSpec]] = WeakValueDictionary()
 """What is known of functions that were found, for all plans that name them. A spec holds its function, whose id so stays its own."""
@@ -24,33 +25,75 @@ _FOUND_LATER: Final = frozenset({"function", "name", "signature"})
 
 
 class SentFunction(FunctionSpec):
-    """The function of a task that came over the wire; it is imported when something of it is first asked for.
+    """The function of a task that came over the wire; it is imported, or taken out of its envelope, when something of it is first asked for.
 
-    Raises FunctionNotFoundError, whenever it is asked, where the function cannot be had.
+    Raises FunctionNotFoundError, whenever it is asked, where the function cannot be had, and UntrustedPayloadError where it came signed and was
+    not admitted.
     """
 
-    __slots__ = ("_local", "_spec", "reference")
+    __slots__ = ("_code", "_spec", "reference")
 
-    def __init__(self, reference: str, *, is_async: bool, inject_context: bool, local: LocalCode | None) -> None:
+    def __init__(self, reference: str, *, is_async: bool, inject_context: bool, code: CodeSource) -> None:
         # Not FunctionSpec's: the attributes that take a function to fill are left unset, so that __getattr__ is asked for them.
         self.reference: str = reference
         self.is_async = is_async
         self.inject_context = inject_context
         self._identity = None
-        self._local = local
+        self._code = code
 
     def __getattr__(self, name: str) -> Any:
         if name not in _FOUND_LATER:
             raise AttributeError(name)
-        spec = self._spec = _spec_of(self.reference, self.is_async, self.inject_context, self._local)
+        spec = self._spec = _spec_of(self.reference, self.is_async, self.inject_context, self._code)
         self.name: str = spec.name
         self.signature: FunctionSignature = spec.signature
         self.function: Callable[..., Any] = spec.function
         return getattr(spec, name)
 
+    @property
+    def came_along(self) -> bool:
+        """Whether signed code came with the plan or task, be it this function or not."""
+        return bool(self._code.signed)
 
-def _spec_of(name: str, is_async: bool, inject_context: bool, local: LocalCode | None) -> FunctionSpec:
-    function = find(name, local)
+    @property
+    def is_signed(self) -> bool:
+        """Whether the function itself came signed."""
+        return self.reference.startswith(SIGNED)
+
+    def admit(self, run_id: str, task_id: str) -> None:
+        """Verify it for a run and a task. Raises UntrustedPayloadError."""
+        self._code.admit("function", self.reference, run_id, task_id)
+
+    def pickled(self) -> bytes:
+        """The pickle of a function that came signed. Raises UntrustedPayloadError before it was admitted."""
+        code = self._code.envelope(self.reference)
+        assert code is not None
+        return code.pickled()
+
+
+class _Held:
+    """A source of one function, which is here."""
+
+    signed = ()
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def find(self, name: str) -> Any:
+        return self._function
+
+
+class HeldFunction(SentFunction):
+    """The function of a task that another function holds which was pickled: here, but perhaps not put together yet."""
+
+    __slots__ = ()
+
+    def __init__(self, function: Callable[..., Any], is_async: bool, inject_context: bool) -> None:
+        super().__init__("<held>", is_async=is_async, inject_context=inject_context, code=cast("CodeSource", _Held(function)))
+
+
+def _spec_of(name: str, is_async: bool, inject_context: bool, code: CodeSource) -> FunctionSpec:
+    function = code.find(name)
     key = (id(function), inject_context)
     spec = _specs.get(key)
     if spec is None:
@@ -73,14 +116,22 @@ def _spec_of(name: str, is_async: bool, inject_context: bool, local: LocalCode |
 class SentPolicy:
     """A group policy of the user's own, by name."""
 
-    __slots__ = ("_local", "reference")
+    __slots__ = ("_code", "reference")
 
-    def __init__(self, reference: str, local: LocalCode | None) -> None:
+    def __init__(self, reference: str, code: CodeSource) -> None:
         self.reference: str = reference
-        self._local = local
+        self._code = code
+
+    def admit(self, run_id: str, group_id: str) -> None:
+        """Verify it for a run and a group. Raises UntrustedPayloadError."""
+        self._code.admit("policy", self.reference, run_id, group_id)
+
+    def found(self) -> Any:
+        """The policy itself. Raises FunctionNotFoundError, and UntrustedPayloadError where it was not admitted."""
+        return self._code.find(self.reference)
 
     def __call__(self, state: GroupState) -> bool:
-        return bool(find(self.reference, self._local)(state))
+        return bool(self.found()(state))
 
     def __eq__(self, other: object) -> bool:
         return self.reference == (other.reference if isinstance(other, SentPolicy) else reference(cast("Any", other)))
@@ -92,10 +143,10 @@ class SentPolicy:
         return f"<policy {self.reference}>"
 
 
-def policy_function(name: str, local: LocalCode | None) -> Any:
+def policy_function(name: str, code: CodeSource) -> Any:
     """The function of a policy, or what stands for it where that would have to be imported."""
-    found = _at_hand(name, local)
-    return SentPolicy(name, local) if found is None else found
+    found = _at_hand(name, code)
+    return SentPolicy(name, code) if found is None else found
 
 
 # ---- exceptions ----
@@ -108,14 +159,18 @@ class SentClass(type):
     """
 
     reference: str
-    local: LocalCode | None
+    code: CodeSource
 
     def found(cls) -> type[BaseException]:
-        """The class. Raises FunctionNotFoundError."""
-        found = find(cls.reference, cls.local)
+        """The class. Raises FunctionNotFoundError, and UntrustedPayloadError where it was not admitted."""
+        found = cls.code.find(cls.reference)
         if not _is_error_class(found):
             raise FunctionNotFoundError(f"{cls.reference!r} is no exception class", reference=cls.reference)
         return cast("type[BaseException]", found)
+
+    def admit(cls, run_id: str, task_id: str) -> None:
+        """Verify it for a run and a task. Raises UntrustedPayloadError."""
+        cls.code.admit("error", cls.reference, run_id, task_id)
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, cls.found())
@@ -130,13 +185,13 @@ class SentClass(type):
         return hash(cls.found())
 
 
-def error_class(name: str, local: LocalCode | None) -> type[BaseException]:
+def error_class(name: str, code: CodeSource) -> type[BaseException]:
     """The exception class of that name, or what stands for it where it would have to be imported."""
-    found = _at_hand(name, local)
+    found = _at_hand(name, code)
     if _is_error_class(found):
         return cast("type[BaseException]", found)
-    module, _, qualname = name.partition(":")
-    fields = {"__module__": module, "__qualname__": qualname, "reference": name, "local": local}
+    module, _, qualname = plain_name(name).partition(":")
+    fields = {"__module__": module, "__qualname__": qualname, "reference": name, "code": code}
     return cast("type[BaseException]", SentClass(qualname, (Exception,), fields))
 
 
@@ -144,17 +199,46 @@ def _is_error_class(found: object) -> bool:
     return isinstance(found, type) and issubclass(found, BaseException)
 
 
-def _at_hand(name: str, local: LocalCode | None) -> Any:
-    """What a name leads to if that takes no import; None where it does, or where it leads nowhere."""
+def _at_hand(name: str, code: CodeSource) -> Any:
+    """What a name leads to if that takes no import and opens no envelope; None where it does, or where it leads nowhere."""
     module = name.partition(":")[0]
-    if module in sys.modules or module.startswith("<"):
+    if module in sys.modules or (module.startswith("<") and not name.startswith(SIGNED)):
         try:
-            return find(name, local)
+            return code.find(name)
         except FunctionNotFoundError:
             pass
     return None
 
 
+# ---- all of them ----
+
+
 def sent_reference(code: object) -> str | None:
-    """The name of what is a stand-in; None for everything else."""
-    return code.reference if isinstance(code, SentFunction | SentPolicy | SentClass) else None
+    """The name of what is a stand-in; None for everything else, and for what came signed: its name means something in its own plan only."""
+    if isinstance(code, HeldFunction) or not isinstance(code, SentFunction | SentPolicy | SentClass):
+        return None
+    return None if code.reference.startswith(SIGNED) else code.reference
+
+
+def itself(code: Any) -> Any:
+    """The code that is meant: the function of a spec, and what a stand-in stands for."""
+    if isinstance(code, FunctionSpec):
+        return code.function
+    return code.found() if isinstance(code, SentPolicy | SentClass) else code
+
+
+def admit(task: Task[..., Any], run_id: str) -> None:
+    """Verify all signed code of a task that came over the wire, before any of it is used. Costs next to nothing where there is none.
+
+    Raises:
+        UntrustedPayloadError: some of it is not signed, or not for this task of this run.
+    """
+    spec = task.spec
+    if not isinstance(spec, SentFunction) or not spec.came_along:
+        return
+    spec.admit(run_id, task.id)
+    retry = task.options.retry
+    classes: tuple[Any, ...] = () if retry is None else (*retry.retry_on, *retry.give_up_on)
+    for each in classes:
+        if isinstance(each, SentClass):
+            each.admit(run_id, task.id)

@@ -16,6 +16,7 @@ from graflow.core.retry import RetryLater
 from graflow.core.suspension import SuspendStep
 from graflow.errors import ConfigurationError, GraflowError, TaskTimeoutError
 from graflow.handlers import Handler, TaskCall, ThreadHandler
+from graflow.wire.functions import code_for_child
 from graflow.worker.services import TaskServices
 
 if TYPE_CHECKING:
@@ -193,8 +194,11 @@ class AttemptRunner:
         for request in requests:
             for name, value in request.task.bound.items():
                 self._backend.seal(value, name=f"bound argument {request.task.id}.{name}")
-            if self._backend.local and request.task.handler_kind not in self._handlers:
+            handler = self._handlers.get(request.task.handler_kind)
+            if handler is None and self._backend.local:
                 raise unknown_handler(request.task.id, request.task.handler_kind, self._handlers)
+            if handler is not None and handler.sends_code:
+                code_for_child(request.task.spec, self._backend.signer, task_id=request.task.id, again=True)
 
     def _failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """What follows from an error. It is the user's too, and can be made so that it cannot even be read."""

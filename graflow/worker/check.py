@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from graflow.errors import BackendUnavailableError, BackendUnsuitableError, HandlerError
+from graflow.wire.signing import Signer
 from graflow.worker.assembly import effective_options
 from graflow.worker.config import assemble
 from graflow.worker.given import Given, as_list, as_mapping, listed, masked
@@ -98,7 +98,7 @@ def _secret_keys(text: str) -> list[str]:
     Raises:
         ConfigurationError: one of them is none.
     """
-    return list(importlib.import_module("graflow.wire.signing").Signer.of(text).names) if text else []
+    return list(Signer.of(text).names) if text else []
 
 
 async def _all(workers: Sequence[tuple[Settings, TaskWorker]]) -> list[WorkerReport]:
@@ -114,7 +114,7 @@ async def _report(settings: Settings, worker: TaskWorker) -> WorkerReport:
         rows = {option: _row(option, given) for option, given in options.items()}
         handlers[name] = HandlerReport(plan.kind.value, plan.kind.source, rows)
         if hasattr(handler, "health"):
-            findings.append(await _health(name, handler))
+            findings += await _health(name, handler)
     named = settings.given["worker_id"]
     return WorkerReport(named.value, named.source, {name: _row(name, settings.given[name]) for name in ORDER}, handlers, findings)
 
@@ -162,7 +162,7 @@ async def _server(backend: Backend) -> Finding:
     return Finding("redis", True, f"Redis {version} at {client.where}, {best:.2g} ms", best)
 
 
-async def _health(name: str, handler: Handler) -> Finding:
+async def _health(name: str, handler: Handler) -> list[Finding]:
     """What a handler says of itself by its ``async def health()``, if it has one."""
     health: Any = getattr(handler, "health")  # noqa: B009 - not every handler has it, and this says so
     began = time.perf_counter()
@@ -170,13 +170,20 @@ async def _health(name: str, handler: Handler) -> Finding:
         async with asyncio.timeout(PATIENCE):
             told: Any = msgspec.to_builtins(await health(), enc_hook=str)
     except HandlerError as error:
-        return Finding(name, False, _one_line(error))
+        return [Finding(name, False, _one_line(error))]
     except TimeoutError:
-        return Finding(name, False, f"gives no answer within {PATIENCE:g} s")
+        return [Finding(name, False, f"gives no answer within {PATIENCE:g} s")]
     took = (time.perf_counter() - began) * 1000
     facts = as_mapping(told)
-    text = str(told) if facts is None else ", ".join(f"{name} {value}" for name, value in facts.items())
-    return Finding(name, True, f"{text}, {took:.2g} ms", took)
+    if facts is None:
+        return [Finding(name, True, f"{_one_line(told)}, {took:.2g} ms", took)]
+    there = facts.pop("image_present", None)
+    text = ", ".join(f"{fact} {value}" for fact, value in facts.items())
+    findings = [Finding(name, True, f"{_one_line(text)}, {took:.2g} ms", took)]
+    if there is False:
+        image = facts.get("image")
+        findings.append(Finding(name, False, f"the engine has no image {image}, and will have to pull it first: docker pull {image}"))
+    return findings
 
 
 def _one_line(text: object) -> str:

@@ -16,7 +16,7 @@ from uuid import uuid4
 from graflow.backends import open_backend
 from graflow.core.boundary import UserCode
 from graflow.errors import BackendUnavailableError, ConfigurationError
-from graflow.handlers import CoroutineHandler, Handler, ThreadHandler
+from graflow.handlers import CoroutineHandler, Handler, ProcessHandler, ThreadHandler
 from graflow.worker.attempt import AttemptRunner
 from graflow.worker.committer import Committer
 from graflow.worker.lifespan import LifespanKeeper
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from graflow.backends.base import Backend, Delivery
+    from graflow.wire.signing import Signer
     from graflow.worker.lifespan import Lifespan
     from graflow.worker.metrics import WorkerMetrics
 
@@ -47,7 +48,7 @@ class TaskWorker:
 
     Args:
         backend_or_url: where work comes from.
-        handlers: handlers by name, added to ``coroutine`` and ``thread``; one of these names replaces it.
+        handlers: handlers by name, added to ``coroutine``, ``thread`` and ``process``; one of these names replaces it.
         concurrency: attempts at once, for each handler that has no limit of its own.
         queues: the queues to serve, None for all.
         worker_id: what the worker is called in events and metrics; host, pid and a random part by default.
@@ -76,9 +77,11 @@ class TaskWorker:
         grace: float = 25.0,
         lifespan: Lifespan | None = None,
         seed: int | None = None,
+        secret_key: str | None = None,
     ) -> None:
-        self.backend: Backend = open_backend(backend_or_url)
-        self.handlers: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), **_checked(handlers or {})}
+        self.backend: Backend = open_backend(backend_or_url, secret_key=secret_key)
+        built_in: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), "process": ProcessHandler()}
+        self.handlers: dict[str, Handler] = {**built_in, **_checked(handlers or {})}
         self.worker_id: str = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         served = {name: handler for name, handler in self.handlers.items() if serve is None or name in serve}
         self._slots = WorkerSlots(served, concurrency, queues)
@@ -104,6 +107,11 @@ class TaskWorker:
     def place(self) -> str:
         """Where its runs live; the same for all workers of one backend and namespace, and for no other."""
         return self.backend.place
+
+    @property
+    def signer(self) -> Signer | None:
+        """The keys that code which cannot be imported is signed and verified with; None without one."""
+        return self.backend.signer
 
     async def living(self) -> frozenset[str] | None:
         """The workers of this place that hold a lease now, by id; None where there are no leases, as in memory."""

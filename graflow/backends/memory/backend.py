@@ -9,10 +9,12 @@ from graflow.backends.memory.coordinator import MemoryCoordinator
 from graflow.backends.memory.queue import MemoryTaskQueue
 from graflow.core.clock import SystemClock
 from graflow.wire import codec
+from graflow.wire.signing import signer_of
 
 if TYPE_CHECKING:
     from graflow.backends.base import Slots
     from graflow.core.clock import Clock
+    from graflow.wire.signing import Signer
 
 DAY = 86_400.0
 
@@ -27,6 +29,7 @@ class MemoryBackend:
         retention: seconds that a finished run with a ``run_id`` of the user's choice is remembered; a day by default.
         queue_limit: how many attempts may wait at once, None for any number; a run that is submitted while so many do is refused with
             QueueFullError. What runs in progress put in is never refused.
+        secret_key: signs code for process and container handlers, and in strict mode values that opted in; None for ``GRAFLOW_SECRET_KEY``.
 
     Example:
         >>> async with WorkflowEngine(MemoryBackend(strict=True)) as engine:
@@ -35,8 +38,12 @@ class MemoryBackend:
 
     local = True
 
-    def __init__(self, *, strict: bool = False, clock: Clock | None = None, retention: float = DAY, queue_limit: int | None = None) -> None:
+    def __init__(
+        self, *, strict: bool = False, clock: Clock | None = None, retention: float = DAY, queue_limit: int | None = None,
+        secret_key: str | None = None,
+    ) -> None:  # fmt: skip
         self.seals = strict
+        self.signer: Signer | None = signer_of(secret_key)
         self.clock: Clock = clock or SystemClock()
         self.queue: MemoryTaskQueue = MemoryTaskQueue(clock=self.clock, limit=queue_limit)
         self.coordinator: MemoryCoordinator = MemoryCoordinator(

@@ -16,10 +16,12 @@ from graflow.backends.redis.waiting import Waiting
 from graflow.core.clock import SystemClock
 from graflow.wire import codec
 from graflow.wire.local import this_process
+from graflow.wire.signing import signer_of
 
 if TYPE_CHECKING:
     from graflow.backends.base import Slots
     from graflow.core.clock import Clock
+    from graflow.wire.signing import Signer
 
 DAY: Final = 86_400.0
 
@@ -36,6 +38,8 @@ class RedisBackend:
             run them.
         unknown_grace: seconds for which an attempt whose function a worker does not know is left to other workers.
         heart: where the lease of a worker is renewed: in a process of its own, out of reach of what runs here, or on the event loop.
+        secret_key: signs and verifies code and values that travel as pickles, see :meth:`graflow.wire.signing.Signer.of`; None for
+            ``GRAFLOW_SECRET_KEY``.
 
     Example:
         >>> backend = RedisBackend("redis://localhost:6379/0", namespace="shop")
@@ -56,12 +60,13 @@ class RedisBackend:
         local_code: bool = False,
         unknown_grace: float = UNKNOWN_GRACE,
         heart: Literal["process", "loop"] = "process",
+        secret_key: str | None = None,
     ) -> None:
         self.clock: Clock = SystemClock()
         self.client: RedisClient = RedisClient(url, namespace=namespace)
         self.waiting: Waiting = Waiting(self.client)
         code = this_process if local_code else None
-        self.plans: PlanStore = PlanStore(self.client, code)
+        self.plans: PlanStore = PlanStore(self.client, code, signer_of(secret_key))
         self.crew: Crew = Crew(self.client, self.waiting, self.plans, code, grace=unknown_grace)
         self.crew.heart = make_heart(heart, self.client, self.crew.lose)
         self.queue: RedisTaskQueue = RedisTaskQueue(self.client, limit=queue_limit)
@@ -75,6 +80,15 @@ class RedisBackend:
     def seal(self, value: Any, *, name: str = "value") -> Any:
         """A value as the next task will see it; SerializationError, with ``name``, if it cannot travel."""
         return codec.roundtrip(value, name=name)
+
+    @property
+    def signer(self) -> Signer | None:
+        """The keys; None without one."""
+        return self.plans.signer
+
+    @signer.setter
+    def signer(self, signer: Signer | None) -> None:
+        self.plans.signer = signer
 
     @property
     def place(self) -> str:

@@ -22,6 +22,7 @@ from graflow.backends.redis.watch import RunWatch, unknown
 from graflow.core.naming import close_matches, listed
 from graflow.errors import GraflowError, MissingArgumentError, QueueFullError, RunConflictError, UnknownTaskError
 from graflow.wire import codec
+from graflow.wire.signed import signing_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from graflow.core.outcome import Outcome
     from graflow.core.plan import Plan
     from graflow.wire.messages import RunEvent
+    from graflow.wire.signed import RunSigner
 
 _log = logging.getLogger("graflow.redis")
 
@@ -86,7 +88,11 @@ class RedisCoordinator(RedisBarriers):
             QueueFullError: too much waits already, or the server's memory is full.
         """
         await self._watch.begin()
-        key = self._plans.key_of(plan)
+        with signing_for(self._plans.signer, options.run_id) as signing:
+            return await self._submit(plan, options, signing)
+
+    async def _submit(self, plan: Plan, options: RunOptions, signing: RunSigner | None) -> bool:
+        key = self._plans.key_of(plan, signing)
         fields = write_inputs(options.run_id, options.inputs, limit=LARGEST_INPUT)
         inputs = codec.encode(dict(sorted(options.inputs.items())), name="inputs")
         start = options.start if options.start is not None else plan.start
@@ -102,7 +108,7 @@ class RedisCoordinator(RedisBarriers):
         before = (watched.words, self._client.repeats)
         reply = await self._client.call(SUBMIT, args)
         while reply[0] == b"no plan":
-            await self._plans.upload(plan)
+            await self._plans.upload(plan, key, signing)
             reply = await self._client.call(SUBMIT, args)
         created = self._answer(reply, options, plan)
         if before != (watched.words, self._client.repeats):  # its end was perhaps told before we knew of its beginning

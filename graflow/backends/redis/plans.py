@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from graflow.core.policy import PolicyKind
     from graflow.core.task import Task
     from graflow.wire.local import LocalCode
+    from graflow.wire.signed import RunSigner
 
 _CONDITIONS: Final[dict[Condition, int]] = {"success": 0, "failure": 1, "always": 2}
 _POLICIES: Final[dict[PolicyKind, int]] = {"strict": 0, "best_effort": 1, "at_least_n": 2, "critical": 3, "custom": 4}
@@ -43,19 +44,22 @@ Flat = list[Any]
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-def plan_records(plan: Plan, *, digest: str | None = None, local_code: LocalCode | None = None) -> dict[str, bytes]:
+def plan_records(
+    plan: Plan, *, digest: str | None = None, local_code: LocalCode | None = None, signing: RunSigner | None = None
+) -> dict[str, bytes]:
     """The fields of the hash that a plan is stored as.
 
     Args:
         plan: the plan.
         digest: its digest, worked out unless given.
         local_code: see :func:`~graflow.wire.plans.encode_plan`.
+        signing: likewise.
 
     Raises:
         FunctionNotFoundError: the code of a task or policy has no importable name.
         SerializationError: a bound argument cannot travel.
     """
-    records = {"blob": encode_plan(plan, digest=digest, local_code=local_code)}
+    records = {"blob": encode_plan(plan, digest=digest, local_code=local_code, signing=signing)}
     top, writer = plan.top, _Writer(plan)
     alike = writer.alike()
     roots = _ranges(node for node in top if not plan.ins[node])

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from graflow.backends.redis.client import RedisClient
     from graflow.core.plan import Plan
     from graflow.wire.local import LocalCode
+    from graflow.wire.signed import RunSigner
+    from graflow.wire.signing import Signer
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -41,6 +43,8 @@ class _Shipped(NamedTuple):
     plan: Plan
     key: str
     needs: dict[tuple[str, str], str]
+    signed_for: str | None
+    """the run that something in it was signed for"""
 
 
 class PlanStore:
@@ -49,9 +53,11 @@ class PlanStore:
     Args:
         client: the server.
         local_code: names functions that only this process has; None refuses to send them.
+        signer: signs and verifies code that has no importable name; None without a key.
     """
 
-    def __init__(self, client: RedisClient, local_code: LocalCode | None) -> None:
+    def __init__(self, client: RedisClient, local_code: LocalCode | None, signer: Signer | None = None) -> None:
+        self.signer: Signer | None = signer
         self._client = client
         self._local = local_code
         self._shipped: OrderedDict[int, _Shipped] = OrderedDict()
@@ -61,16 +67,21 @@ class PlanStore:
         self.uploads: int = 0
         """how often a plan was put on the server"""
 
-    def key_of(self, plan: Plan) -> str:
-        """The key of a plan: another one for whatever differs in any way, code included.
+    def key_of(self, plan: Plan, signing: RunSigner | None = None) -> str:
+        """The key of a plan: another one for whatever differs in any way, code included. With something signed in it the plan is that of one run.
+
+        Args:
+            plan: the plan.
+            signing: signs what has no importable name; the same is given to :meth:`upload`.
 
         Raises:
             FunctionNotFoundError: code of its tasks has no importable name.
             SerializationError: a bound argument cannot travel.
         """
         known = self._shipped.get(id(plan))
-        if known is None or known.plan is not plan:
-            known = _Shipped(plan, plan_key(encode_plan(plan, local_code=self._local))[:32], {})
+        if known is None or known.plan is not plan or known.signed_for is not None:
+            key = plan_key(encode_plan(plan, local_code=self._local, signing=signing))[:32]
+            known = _Shipped(plan, key, {}, signing.run_id if signing is not None and signing.used else None)
             _remember(self._shipped, id(plan), known, lambda each: each.plan)
             _remember(self._submitted, known.key, plan, lambda each: each)
         return known.key
@@ -87,11 +98,12 @@ class PlanStore:
                     known.needs.setdefault((task.options.queue, task.handler_kind), task.id)
         return known.needs
 
-    async def upload(self, plan: Plan) -> None:
-        """Put a plan on the server. Its head comes last: a plan without one is not complete, and will be gone in an hour."""
+    async def upload(self, plan: Plan, key: str, signing: RunSigner | None = None) -> None:
+        """Put a plan on the server, under the key that :meth:`key_of` gave. Its head comes last: a plan without one is not complete, and will be
+        gone in an hour."""
         self.uploads += 1
-        key = self._client.keys.plan(self.key_of(plan))
-        records = plan_records(plan, local_code=self._local)
+        key = self._client.keys.plan(key)
+        records = plan_records(plan, local_code=self._local, signing=signing)
         head = records.pop("head")
         fields = iter(records.items())
         while part := list(islice(fields, SLICE)):
@@ -126,7 +138,7 @@ class PlanStore:
         (data,) = await ask_all(self._client, [("HGET", self._client.keys.plan(key), "blob")])
         if data is None:
             raise PlanGoneError(f"the plan {key} is not on the server at {self._client.where} any more")
-        plan = decode_plan(data, local_code=this_process)
+        plan = decode_plan(data, local_code=this_process, signer=self.signer)
         _remember(self._loaded, key, plan, lambda each: each)
         return plan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import os
 import sys
@@ -54,6 +55,7 @@ class Requests:
     @property
     def cancelled(self) -> bool:
         """Whether the task was told to stop."""
+        self._link.listen()
         return self._link.cancelled
 
     async def ask(self, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -166,8 +168,7 @@ async def _awaited(value: Any) -> Any:
 
 
 def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    parameters = inspect.signature(function).parameters.values()
-    by_place = [each for each in parameters if each.kind is inspect.Parameter.POSITIONAL_ONLY]
+    by_place = _by_place(function)
     if not by_place:
         return function(**arguments)
     positional: list[Any] = []
@@ -176,6 +177,12 @@ def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
             break
         positional.append(arguments.pop(each.name, each.default))
     return function(*positional, **arguments)
+
+
+@functools.lru_cache(maxsize=256)
+def _by_place(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(function).parameters.values()
+    return [each for each in parameters if each.kind is inspect.Parameter.POSITIONAL_ONLY]
 
 
 def resident() -> int:

@@ -86,7 +86,7 @@ class _Context:
         """the directives, as they go to the worker"""
         self._requests = requests
         self._started = time.monotonic()
-        self.logger: logging.LoggerAdapter[logging.Logger] = logging.LoggerAdapter(logging.getLogger("graflow.task"))
+        self.logger: logging.Logger = logging.getLogger("graflow.task")
 
     @property
     def idempotency_key(self) -> str:

@@ -30,7 +30,8 @@ def _no_extension(code: int, data: bytes) -> Any:
 class Link:
     """Two descriptors, a lock for those who write, and a thread that reads.
 
-    The thread also hears of the end: a child whose worker is gone ends at once, whatever its task is doing.
+    The thread also hears of the end: a child whose worker is gone ends at once, whatever its task is doing. Where the kernel sees to that, the
+    thread is not started before a task asks for something: handing each call from one thread to the other would cost more than many calls take.
     """
 
     def __init__(self, incoming: int, outgoing: int) -> None:
@@ -40,6 +41,7 @@ class Link:
         self._lock = threading.Lock()
         self._replies: dict[int, Callable[[list[Any]], object]] = {}
         self._asked = 0
+        self._listening = False
         self.calls: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         """frames for the main thread"""
         self.cancelled = False
@@ -71,11 +73,23 @@ class Link:
         data, self._buffer = bytes(self._buffer[:size]), self._buffer[size:]
         return data
 
+    def next_call(self) -> list[Any]:
+        """The next frame for the main thread, read by itself while there is no other thread to do it."""
+        if self._listening:
+            return self.calls.get()
+        try:
+            return self.receive()
+        except EOFError:
+            os._exit(0)
+
     # ---- the reading thread ----
 
     def listen(self) -> None:
-        """Begin to read in a thread of its own."""
-        threading.Thread(target=self._listen, name="graflow-link", daemon=True).start()
+        """Begin to read in a thread of its own, if that has not begun."""
+        with self._lock:
+            begun, self._listening = self._listening, True
+        if not begun:
+            threading.Thread(target=self._listen, name="graflow-link", daemon=True).start()
 
     def _listen(self) -> None:
         while True:
@@ -95,6 +109,7 @@ class Link:
     # ---- requests ----
 
     def _ask(self, answer: Callable[[list[Any]], object], request: tuple[Any, ...]) -> None:
+        self.listen()
         with self._lock:
             self._asked += 1
             number = self._asked

@@ -25,7 +25,7 @@ def serve() -> None:
     faulthandler.enable(2)  # a crash in C code leaves its traceback where the worker finds it
     _, setup = link.receive()
     os.environ[STAGE] = "serving"
-    _die_with_the_worker(setup)
+    dies_with_the_worker = _die_with_the_worker(setup["with_parent"])
     sys.path[:] = [*setup["path"], *(sys.path if setup["keep_path"] else ())]
     kit = _with_graflow() if standins.is_installed() else _without_graflow()
     caller = Caller(link, kit, capture(link, kit.encode))
@@ -36,10 +36,12 @@ def serve() -> None:
         "pid": os.getpid(),
     }
     link.send("ready", about)
-    link.listen()
+    if not dies_with_the_worker:
+        link.listen()
     while True:
-        _, number, what = link.calls.get()
-        logging.root.setLevel(what["level"])
+        _, number, what = link.next_call()
+        if logging.root.level != what["level"]:  # setting it empties the caches of all loggers
+            logging.root.setLevel(what["level"])
         caller.call(number, what)
 
 
@@ -53,16 +55,17 @@ def _private_link() -> Link:
     return link
 
 
-def _die_with_the_worker(setup: dict[str, Any]) -> None:
+def _die_with_the_worker(worker: int) -> bool:
     """A task that holds the GIL never lets the reading thread hear of the worker's end: on Linux the kernel sees to it."""
-    if not setup["with_parent"] or sys.platform != "linux":
-        return
+    if not worker or sys.platform != "linux":
+        return False
     import ctypes
 
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != setup["with_parent"]:  # it died before we asked
+    if os.getppid() != worker:  # it died before we asked
         os._exit(0)
+    return True
 
 
 def _without_graflow() -> Kit:
