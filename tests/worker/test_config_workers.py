@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,10 +55,10 @@ def file(server: RedisServer, tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def started(*arguments: str | Path) -> AsyncIterator[Member]:
+async def started(*arguments: str | Path, cwd: Path = ROOT, **variables: str) -> AsyncIterator[Member]:
     """The command, and nothing of it afterwards."""
     process = await asyncio.create_subprocess_exec(
-        *PROGRAM, *map(str, arguments), cwd=ROOT, env=environment(), stderr=asyncio.subprocess.PIPE
+        *PROGRAM, *map(str, arguments), cwd=cwd, env=environment(**variables), stderr=asyncio.subprocess.PIPE
     )
     member = Member(process)
     member.listening = asyncio.create_task(member.listen())
@@ -209,4 +210,37 @@ async def test_a_worker_that_somebody_else_told_to_stop_is_not_started_again(fil
         await ready(supervisor, "light")
         for child in children_of(supervisor.pid):
             os.kill(child, signal.SIGTERM)
+        assert await supervisor.ended() == 0
+
+
+# ---- the example ----------------------------------------------------------------------------------------------------
+
+NIGHT = """
+import asyncio, sys
+from custom_handler import brightest, observe
+from graflow import WorkflowEngine
+from quickstart import report, wf
+
+async def main():
+    async with WorkflowEngine(sys.argv[1]) as engine:
+        print((await engine.execute(observe.map(["Vega", "Mars"]) >> brightest)).output)
+        print((await engine.execute(wf, inputs={"city": "Oslo"}))[report].splitlines()[0])
+
+asyncio.run(main())
+"""
+
+
+async def test_the_example_is_workers_for_the_examples(server: RedisServer) -> None:
+    server.command("FLUSHALL")
+    examples = ROOT / "examples"
+    async with started("--config", "workers.yaml", cwd=examples, GRAFLOW_REDIS_URL=server.url) as supervisor:
+        for name in ("weather", "telescope", "numbers"):
+            await ready(supervisor, name)
+        application = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", NIGHT, server.url, cwd=examples, env=environment(), stdout=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(20):
+            out, _ = await application.communicate()
+        assert out.decode().splitlines() == ["Mars", "Oslo: 0.0 degrees on average, 3.5 at noon"]
+        supervisor.strike(signal.SIGTERM)
         assert await supervisor.ended() == 0
