@@ -159,7 +159,7 @@ async def _server(backend: Backend) -> Finding:
         await client.close()
     version = ".".join(map(str, client.server_version)) or "of a version that it does not tell"
     best = min(took) * 1000
-    return Finding("redis", True, f"Redis {version} at {client.where}, {best:.2g} ms", best)
+    return Finding("redis", True, f"Redis {version} at {client.where}, {best:,.1f} ms", best)
 
 
 async def _health(name: str, handler: Handler) -> list[Finding]:
@@ -176,13 +176,15 @@ async def _health(name: str, handler: Handler) -> list[Finding]:
     took = (time.perf_counter() - began) * 1000
     facts = as_mapping(told)
     if facts is None:
-        return [Finding(name, True, f"{_one_line(told)}, {took:.2g} ms", took)]
+        return [Finding(name, True, f"{_one_line(told)}, {took:,.1f} ms", took)]
     there = facts.pop("image_present", None)
     text = ", ".join(f"{fact} {value}" for fact, value in facts.items())
-    findings = [Finding(name, True, f"{_one_line(text)}, {took:.2g} ms", took)]
+    findings = [Finding(name, True, f"{_one_line(text)}, {took:,.1f} ms", took)]
     if there is False:
         image = facts.get("image")
-        findings.append(Finding(name, False, f"the engine has no image {image}, and will have to pull it first: docker pull {image}"))
+        findings.append(
+            Finding(f"{name} image", False, f"the engine has no image {image}, and will have to pull it first: docker pull {image}")
+        )
     return findings
 
 

@@ -90,6 +90,16 @@ def test_all_workers_of_a_file_are_looked_at_and_shown_to_people(server: RedisSe
     assert ran.out.rstrip().endswith("GRAFLOW_SECRET_KEY is not set; functions and values that would be pickled are refused")
 
 
+def test_secret_keys_are_told_by_their_names_only(server: RedisServer, tmp_path: Path) -> None:
+    file, key = write(tmp_path, server.port), "for-the-tests-of-this-file"
+    found = report(aworker("--config", file, "--worker", "b", "--check", "--json", GRAFLOW_SECRET_KEY=f"new:{key},old:{key}-2"))
+    assert found["secret_keys"] == ["new", "old"]
+    assert key not in json.dumps(found)
+    ran = aworker("--config", file, "--worker", "b", "--check", GRAFLOW_SECRET_KEY="short-one")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.complaint.startswith("GRAFLOW_SECRET_KEY: the key has 9 bytes")
+
+
 def test_a_server_that_does_not_answer_is_said_in_a_line_and_exit_code_1(tmp_path: Path) -> None:
     port = free_port()
     found = report(aworker("--config", write(tmp_path, port), "--worker", "b", "--check", "--json"), code=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +21,7 @@ from graflow.worker import settings
 from graflow.worker.main import main
 from tests.conformance.hands import Bench, finished
 from tests.redis.server import free_port
-
-SETTINGS = (
-    "WORKER_ID", "GRAFLOW_REDIS_URL", "REDIS_KEY_PREFIX", "HANDLER_TYPE", "TASK_TIMEOUT", "MAX_CONCURRENT_TASKS", "LOG_LEVEL",
-    "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD", "DOCKER_IMAGE", "GRAFLOW_SECRET_KEY",
-)  # fmt: skip
-"""the environment variables that the command knows"""
+from tests.worker.commands import KNOWN, ROOT
 
 USUAL = ["coroutine", "thread", "process"]
 """what a worker serves that was told nothing"""
@@ -93,7 +89,7 @@ async def test_the_second_signal_stops_at_once() -> None:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty directory to work in, and nothing in the environment."""
-    for name in SETTINGS:
+    for name in KNOWN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -185,6 +181,13 @@ def test_a_server_that_does_not_answer_is_one_line_and_exit_code_1(
     assert "secret" not in error
 
 
+def test_a_worker_does_not_carry_what_only_commands_and_files_need() -> None:
+    modules = "{'rich', 'typer', 'yaml', 'aiodocker', 'cloudpickle'}"
+    program = f"import sys, graflow.worker.main; print(sorted({modules} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[]\n"
+
+
 # ---- the environment ------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +223,7 @@ def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert stopped.value.code == 0
     told = capsys.readouterr().out
-    assert all(name in told for name in SETTINGS)
+    assert all(name in told for name in KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_everything_can_be_set_by_the_environment(bare: Path, monkeypatch: pytes
     monkeypatch.setattr("graflow.worker.config.TaskWorker", worker)
     monkeypatch.setattr("graflow.worker.config.open_backend", backend)
     given = ("w7", "redis://x", "shop", "inprocess", "7.5", "9", "DEBUG")
-    for name, value in zip(SETTINGS, given, strict=False):
+    for name, value in zip(KNOWN, given, strict=False):
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         main([])
