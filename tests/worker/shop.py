@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from graflow import task
@@ -64,3 +65,8 @@ async def send(order: str, pack: int) -> str:
 @task
 async def endless() -> None:
     await asyncio.sleep(3600)
+
+
+@task(handler="docker")
+def box(order: str) -> str:
+    return f"{order} in {os.environ['WHERE']}"
