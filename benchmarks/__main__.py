@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import local
+from benchmarks import local, processes
 from benchmarks.redis import chart, environments, measuring
 from benchmarks.redis.contenders import BARE, GRAFLOW, PEERS
 from benchmarks.redis.figures import Sizes
@@ -46,6 +46,23 @@ def run_local(
     else:
         console.print(local.as_table(rows))
         console.print(local.as_latency_table(latency))
+
+
+@app.command("processes")
+def run_processes(
+    number: Annotated[int, typer.Option("--processes", help="Child processes.", min=1)] = 2,
+    calls: Annotated[int, typer.Option(help="Calls in each round.", min=8)] = 2000,
+    repeat: Annotated[int, typer.Option(help="Rounds; the median counts.", min=1)] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Tasks in child processes, beside ProcessPoolExecutor calling the same function in as many processes."""
+    console = Console(stderr=as_json)
+    with console.status("measuring") as status:
+        rows = asyncio.run(processes.measure(number, calls, repeat, lambda text: status.update(text)))
+    if as_json:
+        print(json.dumps({"processes": [row.as_dict() for row in rows]}, indent=2))
+    else:
+        console.print(processes.as_table(rows))
 
 
 @app.command("redis")

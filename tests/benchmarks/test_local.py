@@ -36,3 +36,11 @@ def test_the_command_prints_one_json_object_with_a_row_for_each_shape_and_size()
     assert [(row["shape"], row["steps"]) for row in report["shapes"]] == [("chain", 100), ("chain", 200), ("fan", 100), ("fan", 200)]
     assert all(row["again_ratio"] > 0 and row["kept"] > 0 for row in report["shapes"])
     assert report["one_task_runs"]["p99_ms"] >= report["one_task_runs"]["p50_ms"] > 0
+
+
+def test_processes_are_measured_beside_a_pool_of_as_many() -> None:
+    command = [sys.executable, "-m", "benchmarks", "processes", "--calls", "40", "--repeat", "1", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=50)
+    rows = json.loads(done.stdout)["processes"]
+    assert [row["what"] for row in rows] == ["one after the other", "40 at once"]
+    assert all(row["pool"] > 0 and row["graflow"] > 0 for row in rows)
