@@ -241,7 +241,11 @@ def _retold(plan: HandlerPlan, options: Mapping[str, Given], error: Configuratio
         given = plan.kind
     if given.source == DEFAULT:
         return error
-    return ConfigurationError(f"{given.place}: {' '.join(str(error).split())}", setting=given.key or error.setting)
+    text = " ".join(str(error).split())
+    several = as_mapping(given.value)
+    if several is not None:  # an environment may hold what is not for a log
+        text = text.replace(repr(several), "...")
+    return ConfigurationError(f"{given.place}: {text}", setting=given.key or error.setting)
 
 
 # ---- for those who ask ----------------------------------------------------------------------------------------------

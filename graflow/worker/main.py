@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from graflow.errors import BackendUnavailableError, GraflowError
@@ -51,7 +52,7 @@ def aworkers(workers: Sequence[Settings], arguments: Sequence[str]) -> int:
     code = _try(workers)
     if code:
         return code
-    commands = {str(each.worker_id): [*arguments, "--worker", str(each.worker_id)] for each in workers}
+    commands = {str(each.worker_id): [*arguments, f"--worker={each.worker_id}"] for each in workers}
     return _run(_supervise(commands, max(each.grace for each in workers)))
 
 
@@ -66,12 +67,19 @@ def _try(workers: Sequence[Settings]) -> int:
     """
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code < 0:  # what a module does when it is imported may be the end of a process
+            sys.stderr.write(f"graflow-aworker: making the workers ended with signal {-code}; see --check --worker ID for each of them\n")
+            return FAILED
+        return code
     code = FAILED
     try:
         code = _guarded(lambda: _try_all(workers))
-        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()  # nobody else will: this process does not end in the ordinary way
+        raise
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 

@@ -77,7 +77,8 @@ class Supervisor:
             if code == 0:  # somebody told it to stop, and not us: it is not wanted
                 return
             if self._told.is_set():
-                self._code = self._code or 1
+                if code != -signal.SIGTERM:  # that is one which had not come so far as to hear it
+                    self._code = self._code or 1
                 return
             if not was_ready:
                 logger.error("worker %s cannot start; all are stopped", name, extra={"worker_id": name})
@@ -136,7 +137,10 @@ class Supervisor:
 
 
 def _told(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    names = {each.value: each.name for each in signal.Signals}
+    return f"signal {names.get(-code, -code)}"
 
 
 class Lifeline:

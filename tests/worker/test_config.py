@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from graflow.handlers import CoroutineHandler, ProcessHandler, ThreadHandler
 from graflow.worker.assembly import HandlerPlan
 from graflow.worker.config import create_worker
 from graflow.worker.settings import Settings, read_command
+from tests.worker.commands import ROOT
 from tests.worker.shop import StampHandler
 
 SAMPLE_YAML = """
@@ -284,6 +286,14 @@ def test_code_gets_a_worker_of_the_file(tmp_path: Path, monkeypatch: pytest.Monk
 def test_code_has_to_say_which_worker_of_several(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="has 2 workers; say which, worker='w' for instance"):
         create_worker(write(tmp_path, KINDS))
+
+
+def test_the_file_in_the_documentation_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs/workers.md").read_text("utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (file,) = [write(tmp_path, block) for block in blocks]
+    served = {name: list(each.handlers) for name, each in told(file).items()}
+    assert served == {"light": ["coroutine", "thread"], "heavy": ["process", "gpu"], "sandbox": ["docker"]}
 
 
 def test_values_that_stand_for_others_are_known_by_the_place_that_they_come_from(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ async def test_a_worker_that_is_killed_is_started_again(file: Path, server: Redi
         await ready(supervisor, "all")
         await ready(supervisor, "light")
         before = children_of(supervisor.pid)
-        (victim,) = [pid for pid in before if "light" in words_of(pid)]
+        (victim,) = [pid for pid in before if "--worker=light" in words_of(pid)]
         os.kill(victim, signal.SIGKILL)
         await ready(supervisor, "light", times=2)
         assert any("worker light ended with signal SIGKILL; it is started again in 0.5 s" in line for line in supervisor.said)
