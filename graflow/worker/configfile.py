@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 Keys = tuple[str | int, ...]
 """the way to a value: keys of mappings, and places in lists"""
 
-_STEP: Final = re.compile(r"(\.?[\w-]+|\[(\d+|'.*?'|\".*?\")\])$")
-"""the last step of a path"""
 MOST: Final = 20_000
 """values in a file. Aliases of YAML let a few lines stand for billions"""
 
@@ -41,8 +39,8 @@ class Document:
 
     def locate(self, key: str) -> str:
         """File and line of a path."""
-        while key and key not in self.lines:
-            key = _STEP.sub("", key)
+        while key and key not in self.lines:  # shorter each time, whatever is in it
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
         return f"{self.name}:{self.lines.get(key, 1)}"
 
     def given(self, keys: Keys, value: Any) -> Given:
@@ -115,6 +113,8 @@ def _yaml(name: str, text: str) -> tuple[Any, dict[str, int]]:
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # the latter of a date that there is not, among others
         raise _broken(name, None, "YAML", error) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # PyYAML, of a value that does not fit the tag before it
+        raise _broken(name, None, "YAML", f"a value does not fit its tag ({type(error).__name__}: {error})") from error
     except RecursionError as error:
         raise _broken(name, None, "YAML", "it is nested too deeply") from error
     lines: dict[str, int] = {}

@@ -62,6 +62,8 @@ MISTAKES = {
     "a tab": ("workers:\n\t- id: a\n", "w.yaml:2: is no YAML: "),
     "a character": ("workers: \x01\n", "w.yaml:1: is no YAML: the character #x0001 may not be in it"),
     "a date that there is not": ("workers: 2020-13-45\n", "w.yaml: is no YAML: month must be in 1..12"),
+    "a tag": ("workers: !!timestamp 1d\n", "w.yaml: is no YAML: a value does not fit its tag"),
+    "a key that is no text": (HEAD + "? ", "w.yaml:1: [None]: unknown key; there are "),
     "two documents": (HEAD + "---\n" + HEAD, "w.yaml:3: is no YAML: but found another document"),
     "code": ("workers: !!python/object/apply:os.system [exit]\n", "w.yaml:1: is no YAML: could not determine a constructor"),
 }  # fmt: skip
