@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from graflow.backends.memory import MemoryBackend
 from graflow.errors import ConfigurationError
 from graflow.wire.signing import signer_of
 
@@ -44,7 +43,7 @@ def open_backend(
     if isinstance(backend_or_url, str):
         url = urlsplit(backend_or_url)
         if url.scheme == "memory":
-            return MemoryBackend(strict=_is_strict(backend_or_url, url.query), secret_key=secret_key)
+            return _memory(backend_or_url, url.query, secret_key)
         if url.scheme in REMOTE:
             return _redis(backend_or_url, url.scheme, namespace, local_code, retention, secret_key)
     elif hasattr(backend_or_url, "coordinator"):
@@ -54,6 +53,13 @@ def open_backend(
     raise ConfigurationError(
         f'no backend for {backend_or_url!r}: use "memory://", "memory://?strict=1", "redis://...", or a backend object', setting="url"
     )
+
+
+def _memory(url: str, query: str, secret_key: str | None) -> Backend:
+    """Imported when it is asked for: a worker of a server has no use for it, and it takes 1 MB."""
+    from graflow.backends.memory import MemoryBackend
+
+    return MemoryBackend(strict=_is_strict(url, query), secret_key=secret_key)
 
 
 def _redis(url: str, scheme: str, namespace: str, local_code: bool, retention: float | None, secret_key: str | None) -> Backend:

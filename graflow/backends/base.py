@@ -63,6 +63,8 @@ class Delivery(msgspec.Struct):
         workflow: name of the graph.
         feeds_map: whether a mapped group is expanded from the result.
         iterated: whether ``next_iteration`` made this visit, and so gives it arguments.
+        cancelled: whether the attempt has been told to stop, for whatever reason; read by ``ctx.is_cancelled`` from other threads.
+        waiting: how many calls into the event loop the task's thread waits for; changed on the loop only.
     """
 
     spec: TaskSpec
@@ -73,6 +75,8 @@ class Delivery(msgspec.Struct):
     iterated: bool = False
     stopped: bool = False
     interrupt: Callable[[], object] | None = None
+    cancelled: bool = False
+    waiting: int = 0
 
 
 class Slots(Protocol):

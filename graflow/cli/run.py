@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -100,7 +101,9 @@ def run(
     concurrency: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tasks at once, of each kind.")] = None,
     redis: Annotated[str | None, typer.Option(metavar="URL", help="Run on the workers of this Redis server, not in this process.")] = None,
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Start so many workers for the run.")] = 0,
-    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Keeps applications that share a server apart.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Keeps applications that share a server apart; REDIS_KEY_PREFIX unless given.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress; print the output only.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -142,7 +145,8 @@ def _prepare(
     if concurrency is not None and not workers:
         raise CommandError("--concurrency is for workers that this command starts; add --workers N, or leave it to those that there are")
     found = load_for_workers(target)
-    name = namespace or "graflow"
+    # Only now: without --redis the variables of a worker's shell change nothing, least of all where a run takes place.
+    name = namespace or os.environ.get("REDIS_KEY_PREFIX") or "graflow"
     return found.graph, Remote(redis, name, _orders(found, redis, name, workers, concurrency) if workers else None)
 
 

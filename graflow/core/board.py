@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from graflow.core.plan import RUN, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, MutableSequence
 
     from graflow.core.loops import Loop
     from graflow.core.plan import GroupPlan
@@ -129,8 +129,8 @@ class Board:
         self.plan = plan
         self.status: bytearray = bytearray(nodes)
         self.cycle: list[int] = [0] * nodes
-        self.scope_of: list[int] = plan.scope
-        self.branch_of: list[int] = plan.branch
+        self.scope_of: MutableSequence[int] = plan.scope
+        self.branch_of: MutableSequence[int] = plan.branch
         self.edge: bytearray = bytearray(len(plan.edges))
         self.want: bytearray = bytearray(len(plan.edges))
         self.undecided: list[int] = list(plan.indegree)

@@ -9,7 +9,7 @@ from graflow.core.identity import code_identity
 from graflow.core.node import is_group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, MutableSequence
 
     from graflow.core.edge import Edge
     from graflow.core.node import ParallelGroup
@@ -38,8 +38,8 @@ class Numbered(Protocol):
     ids: list[str]
     tasks: list[Any]
     groups: list[Any]
-    scope: list[int]
-    branch: list[int]
+    scope: MutableSequence[int]
+    branch: MutableSequence[int]
     edges: list[Any]
     start: int | None
     outputs: tuple[int, ...]
@@ -66,7 +66,7 @@ def digest_plan(plan: Numbered) -> str:
             if mapping is not None:
                 groups.append((mapping.source, mapping.parameter, mapping.task.id, code.kind(mapping.task)))
                 bound.add(~number, mapping.task.bound)
-    nodes = (plan.name, plan.ids, plan.scope, plan.branch, kinds, list(code.kinds), bound.columns)
+    nodes = (plan.name, plan.ids, list(plan.scope), list(plan.branch), kinds, list(code.kinds), bound.columns)
     edges = [[edge.source for edge in plan.edges], [edge.target for edge in plan.edges], [edge.on for edge in plan.edges]]
     ends = (plan.start, plan.outputs if plan.output_given else None)
     return hashlib.sha256(repr((nodes, groups, edges, ends)).encode("utf-8", "surrogatepass")).hexdigest()

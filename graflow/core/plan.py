@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from graflow.core.digest import digest_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, MutableSequence, Sequence
 
     from graflow.core.loops import Loop
     from graflow.core.node import ParallelGroup
@@ -95,8 +95,8 @@ class Plan:
         self._index: dict[str, int] | None = {}
         self.tasks: list[Task[..., Any] | None] = []
         self.groups: list[GroupPlan | None] = []
-        self.scope: list[int] = []
-        self.branch: list[int] = []
+        self.scope: MutableSequence[int] = []
+        self.branch: MutableSequence[int] = []
         self.group_depth: dict[int, int] = {RUN: 0}
         self.max_cycles: dict[int, int] = {}
         self.top: range = range(0)
@@ -140,8 +140,10 @@ class Plan:
         self._index = None
 
     @property
-    def all_ins(self) -> list[list[int]]:
+    def all_ins(self) -> Sequence[Sequence[int]]:
         """Edges into each node, back edges included; worked out when first asked for."""
+        if not self.loops:
+            return self.ins
         if self._all_ins is None:
             self._all_ins = [[] for _ in self.ids]
             for number, edge in enumerate(self.edges):

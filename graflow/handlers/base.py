@@ -62,17 +62,13 @@ class TaskCall:
     Attributes:
         task: the task, with its options.
         arguments: what the function is called with, by name; the context is among them where the function takes one.
-        cancelled: whether the attempt has been told to stop; read by ``ctx.is_cancelled`` from other threads.
-        waiting: how many calls into the event loop the task's thread waits for; changed on the loop only.
     """
 
-    __slots__ = ("_context", "_delivery", "_host", "arguments", "cancelled", "task", "waiting")
+    __slots__ = ("_context", "_delivery", "_host", "arguments", "task")
 
     def __init__(self, delivery: Delivery, arguments: Mapping[str, Any], host: CallHost) -> None:
         self.task: Task[..., Any] = delivery.task
         self.arguments: Mapping[str, Any] = arguments
-        self.cancelled: bool = False
-        self.waiting: int = 0
         self._context: BaseContext | None = None
         self._delivery = delivery
         self._host = host
@@ -96,6 +92,24 @@ class TaskCall:
     def cycle(self) -> int:
         """Which visit of this task in the run, from 1."""
         return self._delivery.spec.cycle
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt has been told to stop; read by ``ctx.is_cancelled`` from other threads."""
+        return self._delivery.cancelled
+
+    @cancelled.setter
+    def cancelled(self, value: bool) -> None:
+        self._delivery.cancelled = value
+
+    @property
+    def waiting(self) -> int:
+        """How many calls into the event loop the task waits for; changed on the loop only."""
+        return self._delivery.waiting
+
+    @waiting.setter
+    def waiting(self, value: int) -> None:
+        self._delivery.waiting = value
 
     @property
     def delivery(self) -> Delivery:

@@ -84,13 +84,14 @@ class ProcessHandler(Handler):
         self._signer: Signer | None = None
         self._idle: list[Child] = []
         self._all: set[Child] = set()
-        self._busy = 0
+        self._calls: set[TaskCall] = set()
+        self._stopped = False
         self._warming: set[asyncio.Task[None]] = set()
 
     @property
     def at_work(self) -> int:
-        """How many attempts are in the hands of children, or of children that are being started."""
-        return self._busy
+        """How many attempts children are at work on, those left out that wait for the event loop."""
+        return sum(not call.waiting for call in self._calls)
 
     @property
     def children(self) -> tuple[int, ...]:
@@ -103,6 +104,7 @@ class ProcessHandler(Handler):
 
     async def start(self) -> None:
         """Begin to start the children that are wanted ahead."""
+        self._stopped = False
         for _ in range(min(self._prewarm, self.concurrency or 1)):
             warming = asyncio.create_task(self._warm(), name="graflow-process-warm")
             self._warming.add(warming)
@@ -110,6 +112,7 @@ class ProcessHandler(Handler):
 
     async def stop(self) -> None:
         """End all children."""
+        self._stopped = True
         for warming in self._warming:
             warming.cancel()
         if self._warming:
@@ -126,7 +129,7 @@ class ProcessHandler(Handler):
         """
         _refuse_recursion(call)
         code = code_for_child(call.task.spec, self._signer, task_id=call.task_id)
-        self._busy += 1
+        self._calls.add(call)
         try:
             child = await self._child()
             try:
@@ -136,7 +139,7 @@ class ProcessHandler(Handler):
             finally:
                 await self._put_back(child) if child.answered else await self._end(child)
         finally:
-            self._busy -= 1
+            self._calls.discard(call)
 
     # ---- the pool ----
 
@@ -159,8 +162,11 @@ class ProcessHandler(Handler):
     async def _put_back(self, child: Child) -> None:
         worn = self._recycle_calls is not None and child.calls >= self._recycle_calls
         swollen = self._recycle_memory is not None and child.memory > self._recycle_memory
-        if not (worn or swollen):
+        if not (worn or swollen or self._stopped):
             self._idle.append(child)
+            return
+        if self._stopped:  # the call has outlived its worker
+            await self._end(child)
             return
         reason = f"{child.calls} calls" if worn else f"taking {child.memory:,} bytes"
         logger.debug("child %s is replaced after %s", child.pid, reason, extra={"pid": child.pid})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
+from graflow.core.boundary import raised_by_task
 from graflow.errors import ConfigurationError
 from graflow.handlers.base import Handler
 
@@ -47,7 +48,7 @@ class ThreadHandler(Handler):
     @property
     def at_work(self) -> int:
         """How many threads run a task, those left out that wait for the event loop."""
-        return sum(not call.waiting for call in self._calls)
+        return sum(not call.delivery.waiting for call in self._calls)
 
     async def run(self, call: TaskCall) -> Any:
         """Run the task in a thread; an ``async def`` given to this handler is awaited on the loop."""
@@ -62,10 +63,22 @@ class ThreadHandler(Handler):
         outcome = _Watched(self, call, function)
         self._calls.add(call)
         try:
-            return await anyio.to_thread.run_sync(outcome, abandon_on_cancel=True, limiter=self._limiter)
+            value = await anyio.to_thread.run_sync(outcome, abandon_on_cancel=True, limiter=self._limiter)
+            if type(value) is _Exit:
+                raise value.error
+            return value
         finally:
             self._calls.discard(call)
             outcome.leave()
+
+
+class _Exit:
+    """What a function raised that means something else to whom it is thrown into: a coroutine is closed by ``GeneratorExit``."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class _Watched:
@@ -89,6 +102,9 @@ class _Watched:
             self._running = True
         try:
             return self._function()
+        except (KeyboardInterrupt, GeneratorExit) as error:
+            raised_by_task(error)
+            return _Exit(error)
         finally:
             with self._lock:
                 self._running, self._ended = False, True

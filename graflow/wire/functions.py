@@ -46,7 +46,8 @@ class Code(msgspec.Struct, frozen=True):
     Attributes:
         reference: ``module:qualname``; for messages only where there is a pickle.
         pickled: the function as a pickle that may be opened: made here, or verified.
-        main: the path of the main script, where the function is one of ``__main__``: the child runs it under another name first.
+        main: what was run, where the function is one of ``__main__``: the path of a script, or ``-m`` and the name of a module. The child runs it
+            under another name first.
     """
 
     reference: str
@@ -102,7 +103,7 @@ def _code_of(spec: FunctionSpec, signer: Signer | None, task_id: str) -> Code:
 
 
 def _in_main(name: str, function: Callable[..., Any]) -> Code | None:
-    """As ``multiprocessing`` does it when it spawns: a module that was run with ``-m`` is imported, a script is run under another name."""
+    """As ``multiprocessing`` does it when it spawns: the child runs the main program again under another name, be it a script or a module."""
     try:
         if resolve(name) != function:
             return None
@@ -110,8 +111,8 @@ def _in_main(name: str, function: Callable[..., Any]) -> Code | None:
         return None
     main: Any = sys.modules[MAIN]
     spec = getattr(main, "__spec__", None)
-    if spec is not None and not spec.name.endswith(f".{MAIN}") and spec.name != MAIN:
-        return Code(f"{spec.name}:{name.partition(':')[2]}")
+    if spec is not None:
+        return Code(name, main=f"-m {spec.name}") if not spec.name.endswith(f".{MAIN}") and spec.name != MAIN else None
     path = getattr(main, "__file__", None)
     # No look at the file: this is asked on the event loop, and the child will say what it does not find.
     return Code(name, main=os.path.abspath(path)) if isinstance(path, str) and not path.startswith("<") else None

@@ -41,8 +41,9 @@ def once_per_class(find_out: Callable[[type[Any]], T]) -> Callable[[type[Any]], 
 
 
 def class_reference(cls: type[object]) -> str:
-    """The name by which a class travels."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+    """The name by which a class travels. In a child process the main program has another name."""
+    module = cls.__module__
+    return f"{'__main__' if module == '__mp_main__' else module}:{cls.__qualname__}"
 
 
 def class_of(value: object) -> str:

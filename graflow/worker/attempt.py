@@ -22,6 +22,7 @@ from graflow.worker.services import TaskServices
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
     from random import Random
+    from types import TracebackType
 
     from graflow.backends.base import Backend, Delivery
     from graflow.core.context import BaseContext
@@ -31,8 +32,27 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("graflow.worker")
 
 
-class AwaitedCode(UserCode):
-    """User code on the event loop, where a cancellation is nobody's error."""
+class AwaitedHook(UserCode):
+    """User code on the event loop, awaited in the asyncio task ``runner``.
+
+    A coroutine that is dropped half-way is closed with ``GeneratorExit``, which must go on. It is not the loop that does that, and so the asyncio
+    task is not the current one then; where it is, the code has raised it itself.
+    """
+
+    __slots__ = ("_runner",)
+
+    def __init__(self, runner: asyncio.Task[Any]) -> None:
+        super().__init__()
+        self._runner = runner
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        if kind is GeneratorExit and asyncio.current_task(self._runner.get_loop()) is not self._runner:
+            return False
+        return super().__exit__(kind, error, trace)
+
+
+class AwaitedCode(AwaitedHook):
+    """The same, where a cancellation is nobody's error."""
 
     __slots__ = ()
 
@@ -72,6 +92,8 @@ class AttemptRunner:
         self._hooked = {name for name, handler in handlers.items() if _has_hooks(handler)}
         self._counter = counter
         self._timeout = timeout
+        self.heeds_keyboard = True
+        """whether an interrupt may come from the keyboard; a process that has its own way with signals is not interrupted by them"""
         self.closing = False
         """the worker cancels the attempts that have not ended, in order to hand them back"""
 
@@ -81,7 +103,7 @@ class AttemptRunner:
         call: TaskCall | None = None
         value: Any = None
         try:
-            with AwaitedCode() as code:
+            with AwaitedCode(runner) as code:
                 plan = delivery.call
                 arguments = plan.fixed if plan.needs_nothing and not delivery.iterated else await self._arguments(delivery)
                 if self._seals:  # nobody else may see what the task does to its arguments
@@ -98,10 +120,14 @@ class AttemptRunner:
             error: BaseException | None = code.error
         except asyncio.CancelledError as cancelled:
             error = cancelled
+        except KeyboardInterrupt as interrupt:
+            if self.heeds_keyboard:
+                raise
+            error = interrupt
         finally:
             delivery.interrupt = None
-            if delivery.stopped and call is not None:
-                call.cancelled = True
+            if delivery.stopped:
+                delivery.cancelled = True
         if runner.cancelling():
             if self.closing and error is not None and not delivery.stopped:
                 raise asyncio.CancelledError  # to be handed back, whatever the task made of its being cancelled
@@ -114,7 +140,7 @@ class AttemptRunner:
         self._count(outcome, seconds)
         if self._hooked and call is not None and delivery.spec.handler in self._hooked:
             error = outcome.exception if error is None and type(outcome) is Failure else error
-            await self._call_hooks(self._handlers[delivery.spec.handler], call, error, seconds)
+            await self._call_hooks(self._handlers[delivery.spec.handler], call, error, seconds, runner)
         return outcome
 
     async def _arguments(self, delivery: Delivery) -> dict[str, Any]:
@@ -125,7 +151,7 @@ class AttemptRunner:
 
     def services_of(self, call: TaskCall) -> TaskServices:
         """What a context is made over."""
-        return TaskServices(self._backend, call)
+        return TaskServices(self._backend, call.delivery)
 
     def context_of(self, call: TaskCall) -> BaseContext:
         """The context to hand to the task."""
@@ -218,8 +244,10 @@ class AttemptRunner:
             return Retry(policy.delay(spec.retries + 1, self._random.random), failure.error)
         return failure
 
-    async def _call_hooks(self, handler: Handler, call: TaskCall, error: BaseException | None, seconds: float) -> None:
-        with UserCode() as code:
+    async def _call_hooks(
+        self, handler: Handler, call: TaskCall, error: BaseException | None, seconds: float, runner: asyncio.Task[Any]
+    ) -> None:
+        with AwaitedHook(runner) as code:
             if error is None:
                 await handler.on_task_success(call, seconds)
             elif isinstance(error, TaskTimeoutError):

@@ -131,6 +131,7 @@ async def serve(worker: TaskWorker, *, ready: Callable[[], None] | None = None) 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, tell)
+    worker.heeds_keyboard = False  # what the keyboard sends comes to tell()
     try:
         async with worker:
             if ready is not None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from graflow.backends.base import Backend
+    from graflow.backends.base import Backend, Delivery
     from graflow.core.channel import Channel
-    from graflow.handlers import TaskCall
 
 T = TypeVar("T")
 
@@ -18,12 +17,12 @@ T = TypeVar("T")
 class TaskServices:
     """The outside world of one attempt: its run's channel, results and observers."""
 
-    __slots__ = ("_backend", "_call", "_delivery", "_loop")
+    __slots__ = ("_backend", "_delivery", "_loop")
 
-    def __init__(self, backend: Backend, call: TaskCall) -> None:
+    def __init__(self, backend: Backend, delivery: Delivery) -> None:
         self._backend = backend
-        self._delivery = call.delivery
-        self._call = call
+        # And not the call: that leads to the context, and so back to here. The two would keep the plan of their run until garbage is collected.
+        self._delivery = delivery
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -49,7 +48,7 @@ class TaskServices:
 
     def is_cancelled(self) -> bool:
         """Whether the attempt has been told to stop."""
-        return self._call.cancelled or self._delivery.stopped
+        return self._delivery.cancelled or self._delivery.stopped
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -59,12 +58,12 @@ class TaskServices:
         """Run a coroutine function on the worker's loop and block this thread for its result."""
         if asyncio._get_running_loop() is self._loop:  # would wait for itself for ever
             raise RuntimeError("a SyncTaskContext was used on the event loop; it is for the thread of its own def task")
-        return asyncio.run_coroutine_threadsafe(_awaited(self._call, function, args), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(_awaited(self._delivery, function, args), self._loop).result()
 
 
-async def _awaited(call: TaskCall, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
-    call.waiting += 1
+async def _awaited(delivery: Delivery, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
+    delivery.waiting += 1
     try:
         return await function(*args)
     finally:
-        call.waiting -= 1  # here and not in the thread, which may take its time to wake up: it is at work from now on
+        delivery.waiting -= 1  # here and not in the thread, which may take its time to wake up: it is at work from now on

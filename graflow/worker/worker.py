@@ -48,6 +48,7 @@ class TaskWorker:
 
     Args:
         backend_or_url: where work comes from.
+        namespace: keeps applications that share a server apart; with a URL, and the same as that of the engines that it works for.
         handlers: handlers by name, added to ``coroutine``, ``thread`` and ``process``; one of these names replaces it.
         concurrency: attempts at once, for each handler that has no limit of its own.
         queues: the queues to serve, None for all.
@@ -78,8 +79,9 @@ class TaskWorker:
         lifespan: Lifespan | None = None,
         seed: int | None = None,
         secret_key: str | None = None,
+        namespace: str = "graflow",
     ) -> None:
-        self.backend: Backend = open_backend(backend_or_url, secret_key=secret_key)
+        self.backend: Backend = open_backend(backend_or_url, namespace=namespace, secret_key=secret_key)
         built_in: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), "process": ProcessHandler()}
         self.handlers: dict[str, Handler] = {**built_in, **_checked(handlers or {})}
         self.worker_id: str = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
@@ -98,6 +100,8 @@ class TaskWorker:
         self._fetching: asyncio.Task[None] | None = None
         self._stack: AsyncExitStack | None = None
         self._comparing = UserCode()
+        self.heeds_keyboard: bool = True
+        """whether ``KeyboardInterrupt`` in a task is taken for one from the keyboard, and ends the program; otherwise it fails the task"""
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
 
@@ -142,6 +146,7 @@ class TaskWorker:
             if self._lifespan is not None:
                 resources = await stack.enter_async_context(LifespanKeeper(self._lifespan))
             self._attempts = AttemptRunner(self.backend, self.handlers, resources, self._random, self._counter, timeout=self._task_timeout)
+            self._attempts.heeds_keyboard = self.heeds_keyboard
             await self.backend.introduce(self.worker_id, self._slots)
             self._stack = stack.pop_all()
         self._context = copy_context()

@@ -101,6 +101,22 @@ def test_without_workers_of_its_own_it_waits_for_those_that_there_are(write: Wri
     assert (ran.code, ran.out) == (0, "done elsewhere\n")
 
 
+def test_the_namespace_of_a_run_is_that_of_the_workers_that_the_same_variables_make(
+    write: Write, project: Path, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("flow.py", "@task\nasync def t(): return 1")
+    monkeypatch.setenv("REDIS_KEY_PREFIX", "theirs")
+    assert finish(begin(project, "run", "flow.py:t", "--redis", server.url, "--workers", "1", "--quiet", "--run-id", "r")).out == "1\n"
+    assert server.command("EXISTS", "{theirs:0}:run:r") == b":1\r\n"
+
+
+def test_without_the_option_no_variable_sends_a_run_to_a_server(write: Write, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("flow.py", "@task\nasync def t(): return 'here'")
+    monkeypatch.setenv("GRAFLOW_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("REDIS_KEY_PREFIX", "theirs")
+    assert finish(begin(project, "run", "flow.py:t", "--quiet")).out == "here\n"
+
+
 def test_a_failure_on_a_worker_is_told_as_one_here(write: Write, project: Path, server: RedisServer) -> None:
     write("flow.py", FAILING)
     ran = finish(begin(project, "run", "flow.py", "--redis", server.url, "--workers", "1", "--debug"))

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from graflow import GroupPolicy, RetryPolicy, Task, WorkflowEngine, parallel, task
+from graflow import GroupPolicy, RetryPolicy, Task, TaskWorker, WorkflowEngine, parallel, task
 from graflow.errors import ParallelGroupError, TaskFailedError
 from graflow.handlers import Handler, TaskCall
+from graflow.worker.attempt import AwaitedCode
 from tests.engine.support import Gate
 
 
@@ -36,6 +37,14 @@ def give_up() -> None:
     pytest.fail("by a stub")
 
 
+def close() -> None:
+    raise GeneratorExit("closed")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt("by itself")
+
+
 EXITS = pytest.mark.parametrize(
     ("function", "error_type", "message"),
     [
@@ -43,6 +52,7 @@ EXITS = pytest.mark.parametrize(
         (be_strange, "tests.engine.test_exits.Strange", "odd"),
         (raise_group, "BaseExceptionGroup", "several (2 sub-exceptions)"),
         (give_up, "Failed", "by a stub"),
+        (close, "GeneratorExit", "closed"),
     ],
 )
 
@@ -164,6 +174,46 @@ async def test_an_error_that_cannot_be_read_fails_the_task_all_the_same() -> Non
     async with WorkflowEngine() as engine:
         with pytest.raises(TaskFailedError, match=r"'failing' failed \(attempt 1\): .*Unreadable: <its __str__ raised RuntimeError>"):
             await engine.execute(failing)
+
+
+async def test_a_thread_is_not_interrupted_from_the_keyboard() -> None:
+    """Only the main thread is: it was the task's own doing."""
+    await fails(task("failing")(interrupt), "KeyboardInterrupt", "by itself")
+
+
+async def test_where_signals_are_handled_an_interrupt_is_the_tasks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in ``graflow-aworker``, which says so of its worker."""
+    created = TaskWorker.__init__
+
+    def create(self: TaskWorker, *args: Any, **options: Any) -> None:
+        created(self, *args, **options)
+        self.heeds_keyboard = False
+
+    monkeypatch.setattr(TaskWorker, "__init__", create)
+
+    @task
+    async def failing() -> None:
+        await asyncio.sleep(0)
+        interrupt()
+
+    await fails(failing, "KeyboardInterrupt", "by itself")
+
+
+async def test_closing_an_attempt_half_way_is_not_taken_for_its_failure() -> None:
+    """A loop that is torn down drops what still runs. If that were caught, Python would complain of a coroutine that ignored GeneratorExit."""
+    runner = asyncio.create_task(asyncio.sleep(0))
+    steps: list[str] = []
+
+    async def attempt() -> None:
+        with AwaitedCode(runner):
+            await Gate().wait()
+        steps.append("went on")
+
+    coroutine = attempt()
+    coroutine.send(None)
+    coroutine.close()
+    await runner
+    assert steps == []
 
 
 def test_an_interrupt_from_the_keyboard_ends_the_program_and_unwinds_the_run() -> None:

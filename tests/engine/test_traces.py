@@ -206,3 +206,30 @@ async def test_results_are_freed_without_the_garbage_collector() -> None:
             assert refs[-1]() is None
         finally:
             gc.enable()
+
+
+async def test_what_a_step_with_a_context_was_given_is_freed_without_the_garbage_collector() -> None:
+    """The context leads to its attempt, and that to the plan: kept until the next collection, a worker would have two large plans at once."""
+    refs: list[weakref.ref[Any]] = []
+
+    @task
+    async def make() -> Big:
+        made = Big()
+        refs.append(weakref.ref(made))
+        return made
+
+    @task
+    async def use(ctx: TaskContext, make: Big) -> int:
+        return ctx.attempt
+
+    async with WorkflowEngine() as engine:
+        await engine.execute(make >> use)  # what is made once is made
+        gc.collect()
+        gc.disable()
+        try:
+            await engine.execute(make >> use)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert refs[-1]() is None
+        finally:
+            gc.enable()

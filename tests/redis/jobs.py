@@ -49,6 +49,21 @@ async def insist(list_name: str, ctx: TaskContext) -> None:
 
 
 @task
+async def nothing() -> None: ...
+
+
+@task
+async def given(number: int) -> int:
+    return number
+
+
+@task
+async def last_of_all(ctx: TaskContext) -> None:
+    """Ends its run with success, whatever comes after it."""
+    ctx.terminate_workflow("enough")
+
+
+@task
 async def short(ctx: TaskContext, number: int = 0) -> int:
     await insist(STARTS, ctx)
     await asyncio.sleep(0.02)
@@ -86,3 +101,16 @@ def greedy(ctx: SyncTaskContext, seconds: int) -> int:
     server_for_threads().rpush(STARTS, note(ctx))
     left: int = ctypes.PyDLL(None).sleep(seconds)
     return left
+
+
+EXITS = {each.__name__: each for each in (KeyboardInterrupt, SystemExit, GeneratorExit)}
+
+
+@task
+async def leaves(kind: str) -> None:
+    raise EXITS[kind]("by itself")
+
+
+@task
+def leaves_thread(kind: str) -> None:
+    raise EXITS[kind]("by itself")

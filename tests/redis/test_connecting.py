@@ -15,10 +15,13 @@ from urllib.parse import quote
 import pytest
 from redis import exceptions as redis
 
+from graflow import TaskWorker, WorkflowEngine
 from graflow.backends.redis import checks
+from graflow.backends.redis.backend import RedisBackend
 from graflow.backends.redis.client import RedisClient, RedisSettings
 from graflow.backends.redis.scripts import Script
 from graflow.errors import BackendUnavailableError, BackendUnsuitableError, ConfigurationError
+from tests.redis import jobs
 from tests.redis.fake import FakeServer, bulk
 from tests.redis.proxy import Command, FaultProxy
 from tests.redis.server import RedisServer, free_port, servers
@@ -394,3 +397,13 @@ def test_a_script_is_put_together_from_its_files(monkeypatch: pytest.MonkeyPatch
 def test_a_script_without_its_file_is_an_error_of_the_import() -> None:
     with pytest.raises(FileNotFoundError):
         Script("no such script")
+
+
+# ---- engines and workers ------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_meets_the_engines_of_its_namespace(redis_url: str) -> None:
+    async with WorkflowEngine(redis_url, namespace="shop") as engine, TaskWorker(redis_url, namespace="shop"):
+        assert isinstance(engine.backend, RedisBackend)
+        assert engine.backend.client.keys.namespace == "shop"
+        assert (await engine.execute(jobs.given.bind(number=7), timeout=10)).output == 7

@@ -18,7 +18,7 @@ from graflow.backends.redis.deadletters import DeadLetter
 from graflow.backends.redis.scripts.deadletters import PURGE, REDRIVE
 from graflow.backends.redis.scripts.runs import BUDGET, CLAIM, REAP, SETTLE
 from graflow.core.options import PRIORITIES
-from graflow.errors import ConfigurationError, RunConflictError, TaskFailedError, UnknownRunError
+from graflow.errors import ConfigurationError, RunConflictError, SerializationError, TaskFailedError, UnknownRunError
 from graflow.worker import TaskWorker
 
 pytestmark = pytest.mark.usefixtures("no_key_leaks")
@@ -68,6 +68,17 @@ class Site:
     async def bury(self, most_lost: int = 0) -> None:
         """Find the attempts of dead workers; those that cost more than ``most_lost`` others before go to the dead letters."""
         await self.client.call(REAP, (self.client.shift, BUDGET, most_lost, 100))
+
+    async def alter(self, alter: Callable[[bytes], bytes], *, plainly: bool = True) -> None:
+        """Something changes the bytes of the oldest message, and leaves what stands beside it as it is, if anything does."""
+        key = self.client.keys.stream(STREAM)
+        ((id, fields), *others) = await self.client.commands.xrange(key)
+        changed = {**fields, b"m": alter(fields[b"m"])}
+        if not plainly:
+            del changed[b"w"]
+        await self.client.commands.xdel(key, id, *(other for other, _ in others))
+        for each in (changed, *(fields for _, fields in others)):
+            await self.client.commands.xadd(key, each)
 
     async def waiting(self, stream: str = STREAM) -> int:
         return int(await self.client.commands.xlen(self.client.keys.stream(stream)))
@@ -145,6 +156,58 @@ async def test_bytes_that_are_no_message_are_kept_as_they_were(site: Site) -> No
     assert (await site.newest()).reason == "newer_protocol"
     counters = await site.letters.counters()
     assert (counters.dequeued, counters.decoded, counters.dlq_sent) == (2, 0, 2)
+
+
+GARBAGE = b"\xff\xfe no message"
+ALTERED: dict[str, Callable[[bytes], bytes]] = {
+    "garbage": lambda text: GARBAGE,
+    "empty": lambda text: b"",
+    "truncated": lambda text: text[:-3],
+    "another shape": lambda text: b"\x81\x01\x02",
+    "a later version": lambda text: text.replace(b"\x99\x01", b"\x99\x02", 1),
+    "a later version of another shape": lambda text: b"\x92\x02\xa5later",
+}
+
+
+@pytest.mark.parametrize("alter", ALTERED.values(), ids=ALTERED)
+async def test_a_step_whose_message_cannot_be_read_fails_its_run_in_the_same_step(site: Site, alter: Callable[[bytes], bytes]) -> None:
+    handle = await site.engine.submit(first >> second)
+    await site.alter(alter)
+    async with site.worker():
+        with pytest.raises(TaskFailedError, match=r"'first' cannot be read|'first' was sent by a later version") as caught:
+            await handle.result(timeout=10)
+    assert (caught.value.task_id, caught.value.attempt) == ("first", 1)
+    assert isinstance(caught.value.__cause__, SerializationError)
+    letter = await site.newest()
+    assert letter.reason in ("undecodable", "newer_protocol")
+    assert (letter.run_id, letter.task, letter.attempt) == (handle.run_id, "#0", 1)
+
+
+@pytest.mark.parametrize("alter", ALTERED.values(), ids=ALTERED)
+async def test_a_lenient_group_goes_on_without_a_member_whose_message_cannot_be_read(site: Site, alter: Callable[[bytes], bytes]) -> None:
+    handle = await site.engine.submit(group())
+    await site.alter(alter)
+    async with site.worker():
+        result = await handle.result(timeout=10)
+    assert (result.output, result.results) == ([10], {"other": 10})
+
+
+async def test_a_later_version_says_which_step_it_is_for_even_where_nothing_else_does(site: Site) -> None:
+    handle = await site.engine.submit(first >> second)
+    await site.alter(ALTERED["a later version"], plainly=False)
+    async with site.worker():
+        with pytest.raises(TaskFailedError, match="later version"):
+            await handle.result(timeout=10)
+
+
+async def test_an_old_message_that_cannot_be_read_does_not_fail_the_attempt_that_came_after_it(site: Site) -> None:
+    handle = await site.engine.submit(group())
+    await site.take()
+    await site.bury(most_lost=3)  # a second attempt of the first member stands in line now
+    await site.client.commands.xadd(site.client.keys.stream(STREAM), {"m": GARBAGE, "w": f"1 1 {handle.run_id}"})
+    async with site.worker():
+        assert (await handle.result(timeout=10)).output == [1, 10]
+        await site.until(lambda count: count == 1)
 
 
 async def test_messages_that_no_longer_count_are_counted_as_dropped(site: Site) -> None:

@@ -26,7 +26,7 @@ from tests.redis.proxy import Command, Fault, FaultProxy, Rule
 from tests.redis.server import RedisServer
 
 HERE = {SUBMIT, SETTLE, CLAIM, CONTROL, REAP, TELL, BURY, ENQUEUE, DEQUEUE, BEAT}
-READ_ONLY = {runs.LOOK}
+READ_ONLY = {runs.LOOK, runs.WANTED}
 DEFAULT = "2:coroutine:default"
 Deeds = Counter[str]
 

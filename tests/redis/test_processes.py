@@ -334,3 +334,15 @@ async def test_whoever_waits_for_a_run_learns_soon_that_the_server_was_emptied(f
     assert time.monotonic() - began < 5
     again = await engine.submit(jobs.short)
     assert (await again.result(timeout=10)).output == 0, "the workers have not ended with it"
+
+
+@ONE_VERSION
+async def test_a_task_that_raises_what_ends_programs_fails_and_its_worker_lives_on(fleet: Fleet, engine: WorkflowEngine) -> None:
+    [member] = await fleet.start()
+    for job in (jobs.leaves, jobs.leaves_thread):
+        for kind in jobs.EXITS:
+            with pytest.raises(TaskFailedError, match=f"{kind}: by itself"):
+                await engine.execute(job.bind(kind=kind), timeout=10)
+    assert (await engine.execute(jobs.short.bind(number=7), timeout=10)).output == 7
+    member.strike(signal.SIGINT)  # which is still heard
+    assert await member.ended() == 0

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 from blockbuster import BlockBuster
 
-from graflow import TaskWorker, WorkflowEngine, parallel, task
+from graflow import TaskWorker, WorkflowEngine, parallel, task, workflow
 from graflow.backends.redis.backend import RedisBackend
+from tests.redis.proxy import Fault, FaultProxy, message
 from tests.redis.server import RedisServer
 
 WIDTH = 20
@@ -41,6 +42,47 @@ async def test_an_outcome_that_waits_for_the_server_is_not_taken_for_a_lost_atte
             result = await handle.result(timeout=20)
     assert sorted(result.results.values()) == list(range(WIDTH))
     assert sorted(begun) == list(range(WIDTH))
+
+
+async def test_a_member_that_was_stopped_while_the_link_was_down_is_stopped_once_it_is_back(redis_server: RedisServer) -> None:
+    """Its run goes on, and so it is not enough to look whether that is over."""
+    running, cancelled, rescued, go = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @task(queue="far")
+    async def long() -> None:
+        running.set()
+        try:
+            await go.wait()
+        finally:
+            cancelled.set()
+
+    @task(queue="near")
+    async def brief() -> None:
+        await running.wait()
+        raise ValueError("the group fails by this one")
+
+    @task(queue="near")
+    async def rescue() -> str:
+        rescued.set()
+        await go.wait()
+        return "rescued"
+
+    with workflow("rescued") as wf:
+        group = parallel(long, brief, name="both")
+        wf.add(group, rescue)
+        wf.add_edge(group, rescue, on="failure")
+    async with FaultProxy(redis_server.port) as proxy:
+        far, near = (RedisBackend(url, local_code=True, heart="loop") for url in (proxy.url, redis_server.url))
+        async with TaskWorker(far, queues=["far"]), TaskWorker(near, queues=["near"]), WorkflowEngine(near) as engine:
+            proxy.when(Fault.SWALLOW, reply=message, times=1000)
+            handle = await engine.submit(wf)
+            await asyncio.wait_for(rescued.wait(), 10)
+            assert not cancelled.is_set()
+            proxy.mend()
+            proxy.reset()
+            await asyncio.wait_for(cancelled.wait(), 10)
+            go.set()
+            assert (await handle.result(timeout=10)).output == "rescued"
 
 
 async def told(caplog: pytest.LogCaptureFixture, text: str) -> None:

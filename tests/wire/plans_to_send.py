@@ -8,6 +8,8 @@ import datetime
 import decimal
 import pathlib
 import uuid
+from array import array
+from collections.abc import Sequence
 from typing import Any
 
 from graflow.core.compiler import compile_plan
@@ -30,7 +32,8 @@ COMPARED = (
 
 def assert_equal(one: Plan, other: Plan) -> None:
     for name in COMPARED:
-        assert getattr(one, name) == getattr(other, name), name
+        mine, yours = getattr(one, name), getattr(other, name)
+        assert list(mine) == list(yours) if isinstance(mine, Sequence | array) else mine == yours, name
 
 
 class Declined(Exception):

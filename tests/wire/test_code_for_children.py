@@ -89,9 +89,9 @@ def test_a_function_of_a_script_is_found_by_its_path(tmp_path: Path) -> None:
     assert told == [f"Code(reference='__main__:one', pickled=None, main='{tmp_path / 'script.py'}')", "FunctionNotFoundError"]
 
 
-def test_a_function_of_a_module_that_is_run_is_imported_by_the_name_of_that(tmp_path: Path) -> None:
+def test_a_function_of_a_module_that_is_run_is_found_by_running_that_again(tmp_path: Path) -> None:
     (tmp_path / "module_of_test.py").write_text(SCRIPT)
-    assert run("-m", "module_of_test", cwd=tmp_path)[0] == "Code(reference='module_of_test:one', pickled=None, main=None)"
+    assert run("-m", "module_of_test", cwd=tmp_path)[0] == "Code(reference='__main__:one', pickled=None, main='-m module_of_test')"
 
 
 def test_what_was_typed_in_cannot_be_found_again(tmp_path: Path) -> None:

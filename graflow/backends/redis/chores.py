@@ -12,7 +12,7 @@ from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.entries import CONTINUATION, decode_entry
 from graflow.backends.redis.outcomes import continued, judged, unknown_here
 from graflow.backends.redis.reading import read_run
-from graflow.backends.redis.scripts.runs import BUDGET, BURY, SETTLE
+from graflow.backends.redis.scripts.runs import BUDGET, BURY, SETTLE, WANTED
 from graflow.backends.redis.verdicts import judge
 from graflow.core.outcome import describe
 from graflow.wire.failures import encode_failure
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from graflow.backends.redis.client import RedisClient
+    from graflow.backends.redis.deliveries import RedisDelivery
     from graflow.backends.redis.entries import Brought, Entry, Token
     from graflow.backends.redis.planstore import PlanStore
     from graflow.core.plan import Plan
@@ -75,6 +76,16 @@ def _version(text: bytes) -> int:
         return int(msgspec.msgpack.decode(msgspec.msgpack.decode(text, type=list[msgspec.Raw])[0], type=int))
     except (ValueError, IndexError):
         return 0
+
+
+async def unwanted(client: RedisClient, held: Sequence[RedisDelivery]) -> list[RedisDelivery]:
+    """Those of the attempts in our hands that do not count any more: what was said about them may have been missed."""
+    found: list[RedisDelivery] = []
+    for begin in range(0, len(held), SLICE):
+        part = held[begin : begin + SLICE]
+        named = [(each.entry.run_id, each.entry.generation, each.entry.node, each.entry.cycle, each.entry.attempt) for each in part]
+        found += [part[place - 1] for place in await client.call(WANTED, (client.shift, BUDGET, encode(named)))]
+    return found
 
 
 async def write_values(client: RedisClient, values: Mapping[str, bytes], items: tuple[str, list[bytes]] | None) -> None:

@@ -21,6 +21,7 @@ from graflow.backends.redis.entries import Brought, Entry, Reply, Token, decode_
 from graflow.backends.redis.faults import code_of
 from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.keys import parse_stream
+from graflow.backends.redis.leases import reap
 from graflow.backends.redis.outcomes import handed_back, settled
 from graflow.backends.redis.planstore import PlanGoneError
 from graflow.backends.redis.scripts.runs import BUDGET, CLAIM, SETTLE
@@ -43,8 +44,6 @@ _log = logging.getLogger("graflow.redis")
 
 UNKNOWN_GRACE: Final = 600.0
 """seconds for which an attempt that nobody here can run is left to other workers: a new version may be on its way to all of them"""
-VALUES_LIVE: Final = 3600
-"""seconds that a value which was written before its outcome outlives a worker that dies in between"""
 _PARTING: Final = 2.0
 
 
@@ -146,14 +145,12 @@ class Crew:
     def _hear_stops(self, payload: bytes | None) -> None:
         if payload is not None:
             self._hands.stop(payload)
-        elif len(self._hands):  # messages may have been missed: ask after every run of which something is held
-            self._spawn(self._look_after_runs())
+        elif len(self._hands):  # messages may have been missed: ask after everything that is held
+            self._spawn(self._look_after_hands())
 
-    async def _look_after_runs(self) -> None:
-        key = self._client.keys.run
-        for run in {(each.entry.run_id, each.entry.generation) for each in self._hands}:
-            if (await ask_all(self._client, [("HGET", key(run[0]), "st")]))[0] != b"r":
-                self._hands.stop(encode(run))
+    async def _look_after_hands(self) -> None:
+        gone = await chores.unwanted(self._client, list(self._hands))
+        self._hands.interrupt(each for each in gone if each.token in self._hands)
 
     def _hear_of_queue(self, payload: bytes | None) -> None:
         self._spawn(self._look_for_queues())
@@ -204,7 +201,9 @@ class Crew:
             raise
         if not entries and asyncio.get_running_loop().time() < self._due:
             return []
-        if consumer != self.consumer:  # the lease has lapsed while it waited, and what it brought is somebody else's by now
+        if consumer != self.consumer:  # the lease has lapsed while it waited, and what it brought is nobody's, or somebody else's by now
+            if entries:
+                await reap(self._client)
             return []
         return await self._claim(desk, entries)
 

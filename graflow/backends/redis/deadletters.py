@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 WEEK: Final = 7 * 86_400_000
 """milliseconds for which a letter is kept"""
 
+_ABOUT: Final = re.compile(rb"(\d+)(?::\d+:(\d+))? (\d+) (.+)", re.DOTALL)
+"""node, attempt, generation and run, as the scripts put them beside a message"""
+
 _parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _text: Final = msgspec.msgpack.Decoder(str).decode
 
@@ -43,7 +47,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         size: its bytes.
         detail: what is known besides of why.
         run_id, task, attempt: what it was an attempt of; None where it cannot be read. ``task`` is ``#`` and the number of the node where
-            the run or its plan is gone.
+            the message cannot be read, or the run or its plan is gone.
     """
 
     id: str
@@ -93,6 +97,11 @@ class _Stored(NamedTuple):
     def raw(self) -> bytes:
         """The message; its name in the entry comes before it."""
         return self.fields[1] if len(self.fields) > 1 else b""
+
+    @property
+    def about(self) -> bytes:
+        """What stands beside the message about it; empty if nothing does."""
+        return self.fields[3] if len(self.fields) > 3 and self.fields[2] == b"w" else b""
 
     @property
     def entry(self) -> Entry | None:
@@ -194,6 +203,8 @@ class DeadLetters:
                 names[run] = await self._names(entry)
             task = await _task_of(entry, names[run])
             known = {"run_id": entry.run_id, "task": task, "attempt": entry.attempt}
+        elif (about := _ABOUT.fullmatch(stored.about)) is not None:
+            known = {"run_id": about[4].decode("utf-8", "replace"), "task": f"#{about[1].decode()}", "attempt": int(about[2] or 1)}
         time = datetime.fromtimestamp(int(stored.id.partition("-")[0]) / 1000, UTC)
         return DeadLetter(
             id=stored.id, reason=stored.reason, time=time, queue=queue, handler=handler, priority=priority, raw=stored.raw,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _pair: Final = msgspec.msgpack.Decoder(list[int]).decode
 KEPT: Final = 4096
-"""recipes of tasks made at run time that a plan keeps"""
+"""recipes that a plan keeps: of its own nodes, and of tasks made at run time"""
 
 
 class RedisDelivery(Delivery, kw_only=True):
@@ -117,7 +117,9 @@ def _planned(plan: Plan, node: int) -> Recipe:
     if recipe is None:
         task = plan.tasks[node]
         assert task is not None, "groups are not run"
-        recipe = plan.recipes[node] = recipe_of(plan, node, task)
+        recipe = recipe_of(plan, node, task)
+        if len(plan.ids) <= KEPT:  # of more, few are run twice here, and each takes some 700 bytes
+            plan.recipes[node] = recipe
     return recipe
 
 

@@ -14,7 +14,7 @@ from graflow.backends.redis.image import spread
 from graflow.core import expansion
 from graflow.core.outcome import Failure, GroupFailure, describe, policy_not_met
 from graflow.core.wishes import clash
-from graflow.errors import GraflowError, WorkerLostError
+from graflow.errors import GraflowError, SerializationError, WorkerLostError
 from graflow.wire.failures import decode_failure
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def _found_by_a_script(code: str, details: list[Any], node: int, names: Names) -
     if code in ("clash", "lost_workers"):
         attempt = details[1]
         error = clash(task_id, details[0]) if code == "clash" else lost_workers(task_id, details[0])
+    elif code in _UNREADABLE:
+        attempt, error = details[1], unreadable(task_id, code)
     elif code == "taken":
         error = expansion.taken(task_id, details[0])
     elif code == "too_few":
@@ -85,6 +87,17 @@ def _found_by_a_script(code: str, details: list[Any], node: int, names: Names) -
             else expansion.not_a_list(task_id, source, parameter, details[1])
         )
     return describe(error, task_id, attempt)
+
+
+_UNREADABLE: Final = {
+    "undecodable": "cannot be read: something has changed its bytes on the server",
+    "newer_protocol": "was sent by a later version of graflow than the worker that took it: upgrade the workers",
+}
+
+
+def unreadable(task_id: str, reason: str) -> SerializationError:
+    """The error of a task whose message no worker can read; ``reason`` is that of the dead letter."""
+    return SerializationError(f"the message that was to start task {task_id!r} {_UNREADABLE[reason]}. It is among the dead letters")
 
 
 def lost_workers(task_id: str, workers: int) -> WorkerLostError:

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("graflow.redis")
 
-LEASE: Final = 6.0
+LEASE: Final = 7.5
 """seconds after its last sign of life at which a worker is taken for dead"""
-BEAT_EVERY: Final = 2.0
+BEAT_EVERY: Final = 4.0
 """seconds between signs of life"""
+LOOP_LEASE: Final = 6.0
+"""the same where the event loop renews the lease, which looks for dead workers with each sign of life, and not when a lease can have lapsed"""
+LOOP_BEAT_EVERY: Final = 2.0
 MARGIN: Final = 1.0
 """seconds before the end of a lease that cannot be renewed at which the worker stops what it runs: before others begin with it"""
 STALL_LIMIT: Final = 30.0
@@ -63,6 +66,7 @@ class Heart(ABC):
         self._lease = lease
         self._every = every
         self._consumer = ""
+        self._info = b""
         self._safe = lease - margin
 
     @abstractmethod
@@ -88,6 +92,17 @@ class LoopHeart(Heart):
     """Beats on the event loop. For tests and for workers that share their loop with nothing that blocks: it stops when the loop does."""
 
     _beating: asyncio.Task[None] | None = None
+
+    def __init__(
+        self,
+        client: RedisClient,
+        lost: Callable[[], object],
+        *,
+        lease: float = LOOP_LEASE,
+        every: float = LOOP_BEAT_EVERY,
+        margin: float = MARGIN,
+    ) -> None:
+        super().__init__(client, lost, lease=lease, every=every, margin=margin)
 
     async def start(self, consumer: str, info: bytes) -> None:
         """Take a lease under a name."""
@@ -156,12 +171,12 @@ class ProcessHeart(Heart):
     async def start(self, consumer: str, info: bytes) -> None:
         """Take a lease under a name."""
         await beat(self._client, consumer, info, lease=self._lease)
-        self._consumer = consumer
+        self._consumer, self._info = consumer, info
         self._renewed = self._turned = time.monotonic()
         if self._keeping is None:
             self._keeping = asyncio.create_task(self._keep(), name="graflow-heart")
         else:
-            self._tell(f"={consumer}")
+            self._tell(self._who())
         if self._timer is None:
             self._tick()
 
@@ -209,7 +224,7 @@ class ProcessHeart(Heart):
                 return 0
             self._process, self._heard = process, time.monotonic()
             self._tell(json.dumps(self._facts()))
-            self._tell(f"={self._consumer}" if self._consumer else "-")
+            self._tell(self._who() if self._consumer else "-")
             assert process.stdout is not None
             async for line in process.stdout:
                 self._hear(line.decode().rstrip("\n"))
@@ -217,6 +232,9 @@ class ProcessHeart(Heart):
         finally:
             self._process = None
             await _end(process)
+
+    def _who(self) -> str:
+        return f"={self._info.hex()} {self._consumer}"
 
     def _facts(self) -> dict[str, Any]:
         client, settings = self._client, self._client.settings
@@ -228,7 +246,6 @@ class ProcessHeart(Heart):
             "tls": _tls_facts(settings),
             "timeout": self._lease / 4,
             "prefix": client.keys.prefix,
-            "keys": {"leases": client.keys.leases, "workers": client.keys.workers},
             "shift": client.shift,
             "lease": round(self._lease * 1000),
             "every": self._every,
@@ -261,7 +278,8 @@ class ProcessHeart(Heart):
         """The loop turns. The process hears of it, and is looked after."""
         self._tell(".")
         now = time.monotonic()
-        left = min(self._renewed + self._safe, self._heard + 2 * self._every) - now
+        silent = self._every + self._lease / 3  # a beat, and what it may wait for the server
+        left = min(self._renewed + self._safe, self._heard + silent) - now
         self._timer = asyncio.get_running_loop().call_later(min(_TICK, max(left, _TICK / 10)), self._tick)
         # After a standstill of the loop, what the process has said meanwhile is still to be read.
         punctual = now - self._turned < _PUNCTUAL
@@ -271,7 +289,7 @@ class ProcessHeart(Heart):
         if self._consumer and now - self._renewed >= self._safe:
             self._tell("-")
             self._lose("cannot be renewed")
-        elif self._process is not None and self._consumer and now - self._heard > 2 * self._every:
+        elif self._process is not None and self._consumer and now - self._heard > silent:
             _kill(self._process)  # it neither beats nor says why it cannot
 
 

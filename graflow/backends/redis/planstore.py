@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+import msgspec
 
 from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.plans import plan_records
 from graflow.errors import GraflowError
 from graflow.wire.local import this_process
 from graflow.wire.plans import decode_plan, encode_plan, plan_key
+from graflow.wire.tasks import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +31,9 @@ V = TypeVar("V")
 KEPT: Final = 128
 """plans of each kind that a process remembers, at most"""
 NODES: Final = 20_000
-"""nodes of all of them together, but for the last: 20 000 take 6.5 MB"""
+"""nodes of all of them together, but for the last: 20 000 take 3 MB"""
+MOST_NODES: Final = 100_000
+"""the same, where more than those are in use at a time: to fetch them in turns, with every step that is handed out, would take all the time"""
 SLICE: Final = 512
 """records in one command"""
 UNFINISHED: Final = 3600
@@ -64,6 +69,8 @@ class PlanStore:
         self._submitted: OrderedDict[str, Plan] = OrderedDict()
         self._loaded: OrderedDict[str, Plan] = OrderedDict()
         self._loading: dict[str, asyncio.Future[Plan]] = {}
+        self._room = NODES
+        self._dropped: deque[str] = deque(maxlen=KEPT)
         self.uploads: int = 0
         """how often a plan was put on the server"""
 
@@ -83,7 +90,7 @@ class PlanStore:
             key = plan_key(encode_plan(plan, local_code=self._local, signing=signing))[:32]
             known = _Shipped(plan, key, {}, signing.run_id if signing is not None and signing.used else None)
             _remember(self._shipped, id(plan), known, lambda each: each.plan)
-            _remember(self._submitted, known.key, plan, lambda each: each)
+            _remember(self._submitted, known.key, plan, _itself)
         return known.key
 
     def needs_of(self, plan: Plan) -> Mapping[tuple[str, str], str]:
@@ -135,17 +142,41 @@ class PlanStore:
         return self._submitted.get(key) or await self.load(key)
 
     async def _fetch(self, key: str) -> Plan:
-        (data,) = await ask_all(self._client, [("HGET", self._client.keys.plan(key), "blob")])
-        if data is None:
+        (found,) = await ask_all(self._client, [("HMGET", self._client.keys.plan(key), "head", "blob")])
+        head, data = found
+        if head is None or data is None:
             raise PlanGoneError(f"the plan {key} is not on the server at {self._client.where} any more")
-        plan = decode_plan(data, local_code=this_process, signer=self.signer)
-        _remember(self._loaded, key, plan, lambda each: each)
+        with reading(head, "plan"):
+            nodes = _size(head)
+        if key in self._dropped:  # it had to go for another, and both are in use
+            self._room = min(self._room + nodes, MOST_NODES)
+        # Before it is decoded: what was taken for two large plans at once is not given back to the system.
+        self._dropped += _make_room(self._loaded, nodes, _itself, self._room)
+        plan = self._loaded[key] = decode_plan(data, local_code=this_process, signer=self.signer)
         return plan
 
 
 def _remember(kept: OrderedDict[K, V], key: K, value: V, plan_of: Callable[[V], Plan]) -> None:
     kept.pop(key, None)
-    left = NODES - sum(len(plan_of(each).ids) for each in kept.values())
-    while kept and (left < len(plan_of(value).ids) or len(kept) >= KEPT):
-        left += len(plan_of(kept.popitem(last=False)[1]).ids)
+    _make_room(kept, len(plan_of(value).ids), plan_of, NODES)
     kept[key] = value
+
+
+def _make_room(kept: OrderedDict[K, V], nodes: int, plan_of: Callable[[V], Plan], room: int) -> list[K]:
+    """Drop the oldest until one of so many nodes fits in. Returns what was dropped."""
+    dropped: list[K] = []
+    left = room - sum(len(plan_of(each).ids) for each in kept.values())
+    while kept and (left < nodes or len(kept) >= KEPT):
+        key, value = kept.popitem(last=False)
+        left += len(plan_of(value).ids)
+        dropped.append(key)
+    return dropped
+
+
+def _itself(plan: Plan) -> Plan:
+    return plan
+
+
+def _size(head: bytes) -> int:
+    """How many nodes a plan has, by the first of its records."""
+    return int(msgspec.msgpack.decode(msgspec.msgpack.decode(head, type=list[msgspec.Raw])[0], type=int))

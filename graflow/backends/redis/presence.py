@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from graflow.backends.redis.client import RedisClient
 
-PATIENCE: Final = 7.0
-"""seconds after its last pulse at which a worker is no more counted on, and after which a run without one says so: more than a lease"""
+PATIENCE: Final = 9.0
+"""seconds after its last pulse at which a worker is no more counted on, and after which a run without one says so: more than a lease, and than two
+beats, of which every other one is silent until somebody listens"""
 RUN: Final = -1
 
 Need = tuple[str, str]

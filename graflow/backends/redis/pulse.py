@@ -3,11 +3,14 @@
 It is started as a file, isolated and without site-packages, and so imports nothing but a few modules of Python's own: it is there in some 30 ms and
 takes some 10 MB. :class:`graflow.backends.redis.leases.ProcessHeart` starts it and speaks with it in lines.
 
-It is told: a line of JSON first (where the server is, the scripts, the times), then ``=NAME`` (renew the lease of that name), ``-`` (renew nothing
-for now), ``.`` (the worker's event loop turns), ``!`` (the worker ends in good order).
+It is told: a line of JSON first (where the server is, the scripts, the times), then ``=INFO NAME`` (renew the lease of that name; what the worker
+can do, in hex), ``-`` (renew nothing for now), ``.`` (the worker's event loop turns), ``!`` (the worker ends in good order).
 
 It says: ``+ SENT`` (renewed by a call sent at that time of the monotonic clock), ``- NAME`` (that lease has lapsed), ``? TEXT`` (something for the
 log), ``~`` (still not renewed), ``* NUMBER`` (attempts of the dead were put back in line).
+
+A worker with nothing to do shall cost the server no more than a command a second, those inside scripts included. So a beat is a plain command, by
+the server's time as it must be by now, and a script only in doubt; and dead workers are looked for when the next lease can have lapsed.
 
 The lease is not renewed while the worker is stopped, or while its event loop has not turned for longer than ``stall``. When the worker is gone, its
 lease is taken away at once and its work put back in line.
@@ -29,6 +32,11 @@ TURN: Final = 1.0
 """seconds after which it looks around, if nothing else happens"""
 AGAIN: Final = 0.25
 """seconds until a renewal that failed is tried again"""
+CHORE: Final = 3
+"""beats until the next of the things that are done now and then"""
+SELDOM: Final = 900
+"""beats until the script is asked once more, which has what workers share live on"""
+CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the former goes on while the machine sleeps
 SLICES: Final = 50
 """calls in a row that recover work, before the lease is renewed again"""
 
@@ -142,8 +150,7 @@ def _encrypted(link: socket.socket, host: str, facts: dict[str, Any]) -> socket.
         context.load_cert_chain(facts["certfile"], facts["keyfile"], facts["password"])
     if facts["ca_certs"] or facts["ca_path"] or facts["ca_data"]:
         context.load_verify_locations(facts["ca_certs"], facts["ca_path"], facts["ca_data"])
-    if facts["min_version"] is not None:
-        context.minimum_version = facts["min_version"]
+    context.minimum_version = facts["min_version"] or context.minimum_version
     if facts["ciphers"] is not None:
         context.set_ciphers(facts["ciphers"])
     return context.wrap_socket(link, server_hostname=host)
@@ -182,11 +189,15 @@ class Pulse:
         self._server = Server(facts)
         self._parent = parent
         self._input = early
-        self._name = ""
-        self._due = self._ticked = time.monotonic()
-        self._held_up = False
-        self._ended = False
-        self._failing = False
+        self._name, self._info = "", b""
+        self._ahead = 0.0  # milliseconds by which the server's clock is ahead of ours, rather too few than too many
+        self._epoch: bytes | None = None
+        self._until = 0.0  # the end of the lease, as far as is known, by the server's clock
+        self._beats = 0
+        self._told = 0  # the beat from which on somebody may listen to what workers say of themselves
+        self._streams: list[bytes] = []
+        self._due = self._look_due = self._ticked = time.monotonic()
+        self._held_up = self._ended = self._failing = False
 
     def run(self) -> None:
         """Until the end."""
@@ -196,7 +207,8 @@ class Pulse:
             poll.register(self._parent.handle, select.POLLIN)
         self._take(b"")
         while not self._ended:
-            wait = min(TURN, max(0.0, self._due - time.monotonic())) if self._name else TURN
+            due = self._due if self._held_up else min(self._due, self._look_due)
+            wait = min(TURN, max(0.0, due - time.monotonic())) if self._name else TURN
             for handle, _ in poll.poll(wait * 1000):
                 data = os.read(0, 65536) if handle == 0 else b""
                 if not data:
@@ -206,6 +218,8 @@ class Pulse:
                 return self._bury()
             if self._name and not self._ended and time.monotonic() >= self._due:
                 self._beat()
+            if self._name and not self._ended and not self._held_up and time.monotonic() >= self._look_due:
+                self._look()
         return None
 
     def _take(self, data: bytes) -> None:
@@ -215,8 +229,9 @@ class Pulse:
             if kind == b"!":
                 self._ended = True
             elif kind in (b"=", b"-"):
-                self._name = rest
-                self._due = time.monotonic()
+                info, _, self._name = rest.partition(" ")
+                self._info, self._until, self._epoch = bytes.fromhex(info), 0.0, None
+                self._due = self._look_due = time.monotonic()
             self._ticked = time.monotonic()
         if lines and self._held_up:  # it goes on: whether the lease has outlasted that is to be known at once
             self._held_up = False
@@ -232,7 +247,7 @@ class Pulse:
             return
         self._due = now + AGAIN
         try:
-            lives, others = self._server.script(*facts["beat"], facts["shift"], self._name, facts["lease"], "")
+            lives, others = self._renew()
         except (OSError, Refused) as error:
             self._say("~" if self._failing else f"? the lease cannot be renewed: {error}")
             self._failing = True
@@ -244,9 +259,75 @@ class Pulse:
         else:
             self._say(f"- {self._name}")
             self._name = ""
-        if others:
-            with suppress(OSError):  # the next call of this worker, or of another, goes on with it
+        self._beats += 1
+        with suppress(OSError, Refused):  # the next call of this worker, or of another, goes on with it
+            if others:
                 self._recover(SLICES)
+            elif not self._beats % CHORE:
+                self._do_chore(self._beats // CHORE)
+
+    def _renew(self) -> tuple[int, int]:
+        """Whether the lease is ours, and whether there is a reason to look."""
+        facts, began = self._facts, time.monotonic()
+        if self._epoch is not None and self._server_time() < self._until and self._beats % SELDOM:
+            with suppress(Refused):  # a server whose memory is full refuses this, and not the script
+                until = self._server_time() + facts["lease"]
+                if self._server.call("ZADD", self._key("leases"), "XX", "CH", f"{until:.0f}", self._name):
+                    self._until = until
+                    self._say_who()
+                    return 1, 0
+        # It may have lapsed, and then it is not to be brought back to life.
+        lives, others = self._server.script(*facts["beat"], facts["shift"], self._name, facts["lease"], "")
+        if lives:
+            self._ask_time()
+            self._epoch = self._server.call("GET", self._key("epoch"))
+            self._until = self._server_time() + facts["lease"] - (time.monotonic() - began) * 1000
+        return lives, others
+
+    def _say_who(self) -> None:
+        """Tell the applications that this worker lives, and which life of the server this is; less often when none of them listens."""
+        if self._beats >= self._told:
+            word = _packed(self._epoch or b"", self._name.encode(), self._info)
+            self._told = self._beats + (1 if self._server.call("PUBLISH", self._key("pulse"), word) else 2)
+
+    def _ask_time(self) -> None:
+        seconds, micros = map(int, self._server.call("TIME"))
+        self._ahead = seconds * 1000 + micros / 1000 + self._facts["shift"] - time.clock_gettime(CLOCK) * 1000
+
+    def _server_time(self) -> float:
+        """In milliseconds, as it must be by now: were every beat to ask, it would be a command more."""
+        return time.clock_gettime(CLOCK) * 1000 + self._ahead
+
+    # ---- others ----
+
+    def _look(self) -> None:
+        """Whether the lease of another worker has lapsed. If not, there is nothing to look for before the first of them can."""
+        lease: float = self._facts["lease"] / 1000
+        self._look_due = time.monotonic() + AGAIN
+        with suppress(OSError, Refused):
+            found = self._server.call("ZRANGE", self._key("leases"), 0, 1, "WITHSCORES")
+            others = [float(score) for name, score in zip(found[::2], found[1::2], strict=True) if name != self._name.encode()]
+            left = (min(others) - self._server_time()) / 1000 if others else lease
+            if left < 0:
+                self._recover(SLICES)
+            else:
+                self._look_due = time.monotonic() + min(left, lease) + AGAIN / 2  # its end, on the server's own clock
+
+    def _do_chore(self, number: int) -> None:
+        """One at a time: ask for the time, or look at one of the streams."""
+        if number % 2:
+            self._ask_time()
+        elif not self._streams:
+            self._streams = self._server.call("SMEMBERS", self._key("streams"))
+        elif self._has_stray(self._streams.pop()):
+            self._recover(SLICES)
+
+    def _has_stray(self, stream: bytes) -> bool:
+        """Whether something on a stream is in the hands of a worker without a lease. One that was taken for dead, and reads once more before it
+        hears of that, may leave it there and die."""
+        consumers = self._server.call("XINFO", "CONSUMERS", self._key("q:").encode() + stream, "g")
+        known = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in consumers]
+        return any(each[b"pending"] and self._server.call("ZSCORE", self._key("leases"), each[b"name"]) is None for each in known)
 
     def _must_not(self) -> bool:
         if self._parent.stopped:
@@ -274,20 +355,28 @@ class Pulse:
 
     def _bury(self) -> None:
         """The worker is gone: nobody shall wait for its lease. For as long as that lasts; after it, others know by themselves."""
-        name, keys = self._name, self._facts["keys"]
+        name = self._name
         until = time.monotonic() + self._facts["lease"] / 1000
         while name and time.monotonic() < until:
             try:
-                self._server.call("ZREM", keys["leases"], name)
-                self._server.call("HDEL", keys["workers"], name)
+                self._server.call("ZREM", self._key("leases"), name)
+                self._server.call("HDEL", self._key("workers"), name)
                 return self._recover(SLICES)
             except (OSError, Refused):
                 time.sleep(AGAIN)
         return None
 
+    def _key(self, name: str) -> str:
+        return f"{self._facts['prefix']}{name}"
+
     def _say(self, text: str) -> None:
         with suppress(OSError):  # nobody is there to hear it
             os.write(1, text.encode("utf-8", "replace").replace(b"\n", b" ") + b"\n")
+
+
+def _packed(*texts: bytes) -> bytes:
+    """A message as the scripts would pack it: an array of texts."""
+    return bytes([0x90 + len(texts)]) + b"".join(b"\xda" + len(text).to_bytes(2, "big") + text for text in texts)
 
 
 def main() -> None:

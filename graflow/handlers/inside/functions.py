@@ -26,6 +26,7 @@ class Functions:
 
     def __init__(self) -> None:
         self._found: dict[Any, Any] = {}
+        self._main: str | None = None
 
     def find(self, reference: str, pickled: bytes | None, main: str | None) -> Any:
         """The function.
@@ -33,7 +34,7 @@ class Functions:
         Args:
             reference: ``module:qualname``.
             pickled: the function itself, from a sender whose signature was checked.
-            main: path of the main program, for functions that are defined there.
+            main: the main program, for functions that are defined there: a path, or ``-m`` and the name of a module.
 
         Raises:
             NotFound: with what is wrong.
@@ -45,6 +46,29 @@ class Functions:
             self._found[key] = self._load(pickled, reference) if pickled is not None else self._import(reference, main)
         return self._found[key]
 
+    def run_main(self, main: str) -> None:
+        """Run the main program once, under another name, as Python's multiprocessing does, for what it defines.
+
+        Raises:
+            NotFound: it raised.
+        """
+        if main == self._main:
+            return
+        os.environ[STAGE] = "importing the main program"
+        try:
+            defined = _run(main)
+        except Exception as error:
+            text = f"running {main} again, for the functions it defines, raised {type(error).__name__}: {error}"
+            raise NotFound(f"{text}; put what is to run only once under: if __name__ == '__main__'") from error
+        except SystemExit as error:
+            raise NotFound(f"running {main} again called exit({error.code}); put that under: if __name__ == '__main__'") from error
+        finally:
+            os.environ[STAGE] = "serving"
+        module = ModuleType("__mp_main__")
+        module.__dict__.update(defined)
+        sys.modules[MAIN] = sys.modules["__mp_main__"] = module
+        self._main = main
+
     def _load(self, pickled: bytes, reference: str) -> Any:
         try:
             return pickle.loads(pickled)
@@ -53,8 +77,8 @@ class Functions:
 
     def _import(self, reference: str, main: str | None) -> Any:
         module_name, _, qualname = reference.partition(":")
-        if module_name == MAIN and main is not None and getattr(sys.modules.get(MAIN), "__file__", None) != main:
-            run_main(main)
+        if main is not None:
+            self.run_main(main)
         try:
             found: Any = importlib.import_module(module_name)
         except Exception as error:
@@ -69,6 +93,12 @@ class Functions:
         return unwrapped(found)
 
 
+def _run(main: str) -> dict[str, Any]:
+    if main.startswith("-m "):
+        return runpy.run_module(main[3:], run_name="__mp_main__", alter_sys=True)
+    return runpy.run_path(main, run_name="__mp_main__")
+
+
 def unwrapped(found: Any) -> Any:
     """The function that a task was made from, whichever Graflow made it."""
     kinds = [getattr(sys.modules.get(module), name, None) for module, name in (("graflow.core.task", "Task"), (_STANDINS, "StandInTask"))]
@@ -78,24 +108,3 @@ def unwrapped(found: Any) -> Any:
 
 
 _STANDINS = "graflow.handlers.inside.standins"
-
-
-def run_main(path: str) -> None:
-    """Run the main program again under another name, as Python's multiprocessing does, for what it defines.
-
-    Raises:
-        NotFound: it raised.
-    """
-    os.environ[STAGE] = "importing the main program"
-    try:
-        defined = runpy.run_path(path, run_name="__mp_main__")
-    except Exception as error:
-        text = f"running {path} again, for the functions it defines, raised {type(error).__name__}: {error}"
-        raise NotFound(f"{text}; put what is to run only once under: if __name__ == '__main__'") from error
-    except SystemExit as error:
-        raise NotFound(f"running {path} again called exit({error.code}); put that under: if __name__ == '__main__'") from error
-    finally:
-        os.environ[STAGE] = "serving"
-    module = ModuleType("__mp_main__")
-    module.__dict__.update(defined)
-    sys.modules[MAIN] = sys.modules["__mp_main__"] = module

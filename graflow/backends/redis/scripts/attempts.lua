@@ -33,15 +33,25 @@ end
 -- version, run, plan, generation | node, cycle, attempt, retries, lost workers
 local function message(r, n, cycle, attempt, retries, lost)
   if not r.prefix then r.prefix = char(0x99) .. pack(1, r.id, r.digest, r.v[GENERATION]) end
-  return r.prefix .. pack(n, cycle, attempt, retries, lost)
+  r.tail = r.tail or string.format(' %d %s', r.v[GENERATION], r.id)
+  local who = cycle == 1 and attempt == 1 and n .. r.tail or n .. ':' .. cycle .. ':' .. attempt .. r.tail
+  return r.prefix .. pack(n, cycle, attempt, retries, lost), who
+end
+
+-- What a message is about, as message() says it.
+local function about(text)
+  local known, m = pcall(unpacked, text)
+  if known and type(m) == 'table' and #m == 9 then return string.format('%d:%d:%d %d %s', m[5], m[6], m[7], m[4], m[2]) end
 end
 
 local CONTINUATION = -2 -- the node of a message that says: go on with this run's agenda
 local DEFAULT_STREAM = '2:coroutine:default'
 local added = {} -- stream -> how many entries this call has put in
 
-local function enqueue(stream, text)
-  call('XADD', P .. 'q:' .. stream, '*', 'm', text)
+-- Beside the message stands in plain words which step it is for: if it cannot be read, that one fails, instead of waiting for ever.
+local function enqueue(stream, text, who)
+  who = who or about(text)
+  if who then call('XADD', P .. 'q:' .. stream, '*', 'm', text, 'w', who) else call('XADD', P .. 'q:' .. stream, '*', 'm', text) end
   added[stream] = (added[stream] or 0) + 1
 end
 

@@ -8,6 +8,8 @@ local consumer, lease, info = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 local known = call('ZSCORE', P .. 'leases', consumer)
 if info == '' and (not known or tonumber(known) < now) then return { 0, 1 } end -- a lease that has lapsed is never brought back to life
+-- First a write that a full memory does not forbid: after it none is forbidden, and a worker keeps its lease.
+call('EXPIRE', P .. 'leases', 7 * 86400)
 call('ZADD', P .. 'leases', string.format('%.0f', now + lease), consumer)
 if info ~= '' then call('HSET', P .. 'workers', consumer, info) end
 -- A server that was emptied gets another epoch: whoever waits for a run hears of it by the pulse, and looks.

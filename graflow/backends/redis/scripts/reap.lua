@@ -18,9 +18,9 @@ local function is_alive(consumer)
   return lease and tonumber(lease) >= M.now()
 end
 
-local function recover(stream, id, text)
+local function recover(stream, id, text, who)
   local known, m = pcall(unpacked, text)
-  if not known or type(m) ~= 'table' or m[1] ~= 1 or #m ~= 9 then return enqueue(stream, text) end -- whoever takes it next will say so
+  if not known or type(m) ~= 'table' or m[1] ~= 1 or #m ~= 9 then return enqueue(stream, text, who) end -- whoever takes it next will say so
   local run, generation, n, cycle, attempt, retries, cost = m[2], m[4], m[5], m[6], m[7], m[8], m[9]
   local r = M.load(run)
   if not r or r.v[GENERATION] ~= generation or M.is_over(r) then
@@ -60,7 +60,7 @@ for _, stream in ipairs(call('SMEMBERS', P .. 'streams')) do
         reaped = reaped + 1
         if entry then
           if entry[2][1] == 'm' then
-            recover(stream, p[1], entry[2][2])
+            recover(stream, p[1], entry[2][2], entry[2][4])
           else
             call('XADD', key, '*', entry[2][1], entry[2][2])
             added[stream] = (added[stream] or 0) + 1

@@ -84,8 +84,8 @@ local function send_starts(r)
   for _, s in ipairs(r.starts) do
     local stream = M.rec(r, s[1])[STREAM]
     if stream == '' then stream = r.stream or DEFAULT_STREAM end -- a group whose policy is asked
-    local text = message(r, s[1], s[2], s[3], s[5], 0)
-    if s[4] > 0 then delay(stream, text, M.now() + s[4]) else enqueue(stream, text) end
+    local text, who = message(r, s[1], s[2], s[3], s[5], 0)
+    if s[4] > 0 then delay(stream, text, M.now() + s[4]) else enqueue(stream, text, who) end
   end
 end
 
