@@ -113,7 +113,6 @@ class Command:
 
     Attributes:
         workers: the settings of each worker that is meant. Without a file, and with a worker of it that was chosen, it is one.
-        options: the words that settings were given by, for the workers of a file when each becomes a process of its own.
         check: only look whether all is well.
         as_json: for a program.
         lifeline: the descriptor that ends when the supervisor does, None without one.
