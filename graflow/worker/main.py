@@ -1,7 +1,7 @@
-"""``graflow-aworker``: a worker as a process of its own.
+"""``graflow-aworker``: a worker as a process of its own, or several, each as one, from a file.
 
-Everything about the process is here: settings, signals, the readiness line, exit codes. What the worker does is in
-:mod:`graflow.worker.worker`. A backend that lives in one process cannot be served from another, so the command needs the URL of a server.
+Everything about the process is here: signals, the readiness line, exit codes. What the worker does is in :mod:`graflow.worker.worker`. A backend
+that lives in one process cannot be served from another, so the command needs the URL of a server.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+import traceback
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from graflow.backends import open_backend
-from graflow.errors import BackendUnavailableError, ConfigurationError, GraflowError
-from graflow.worker.settings import Settings, import_app, read
-from graflow.worker.worker import TaskWorker
+from graflow.errors import BackendUnavailableError, GraflowError
+from graflow.worker.config import assemble
+from graflow.worker.settings import Command, Settings, read_command
+from graflow.worker.supervisor import Lifeline, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from graflow.backends.base import Backend
+    from graflow.worker.worker import TaskWorker
+
+T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("graflow.worker")
 
@@ -33,34 +36,80 @@ MISUSED: Final = 2
 """exit code of a mistake in what the worker was told"""
 
 
-def aworker(settings: Settings) -> None:
+def aworker(settings: Settings, lifeline: int | None = None) -> int:
     """Run tasks until told to stop."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    backend = _remote(open_backend(settings.url, namespace=settings.namespace))
-    sys.path.insert(0, os.getcwd())  # as ``python -m`` does: --app names modules of the project that the worker is started in
-    for module in settings.apps:
-        import_app(module)
-    worker = TaskWorker(
-        backend,
-        concurrency=settings.concurrency,
-        queues=settings.queues,
-        worker_id=settings.worker_id,
-        serve=settings.handlers,
-        task_timeout=settings.task_timeout,
-        grace=settings.grace,
-    )
-    _run(serve(worker))
+    line = None if lifeline is None else Lifeline(lifeline, settings.grace)
+    _log(settings.log_level)
+    _find_modules()
+    worker = assemble(settings, remote=True)
+    _run(serve(worker, ready=None if line is None else line.ready), then=_leave_stuck_threads)
+    return 0
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def aworkers(workers: Sequence[Settings], arguments: Sequence[str]) -> int:
+    """Run a process for each worker of a file until told to stop."""
+    _log(workers[0].log_level)
+    code = _try(workers)
+    if code:
+        return code
+    commands = {str(each.worker_id): [*arguments, f"--worker={each.worker_id}"] for each in workers}
+    return _run(_supervise(commands, max(each.grace for each in workers)))
+
+
+async def _supervise(commands: dict[str, list[str]], grace: float) -> int:
+    return await Supervisor(commands, grace).run()
+
+
+def _try(workers: Sequence[Settings]) -> int:
+    """Make all workers once, so that a mistake in any of them is told before one is started, and told once.
+
+    In a process that ends again: the supervisor has no use for what their tasks and handlers import.
+    """
+    child = os.fork()
+    if child:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code < 0:  # what a module does when it is imported may be the end of a process
+            sys.stderr.write(f"graflow-aworker: making the workers ended with signal {-code}; see --check --worker ID for each of them\n")
+            return FAILED
+        return code
+    code = FAILED
+    try:
+        code = _guarded(lambda: _try_all(workers))
+    except BaseException:
+        traceback.print_exc()  # nobody else will: this process does not end in the ordinary way
+        raise
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _try_all(workers: Sequence[Settings]) -> int:
+    _find_modules()
+    for settings in workers:
+        assemble(settings, remote=True)
+    return 0
+
+
+def _log(level: str) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def _find_modules() -> None:
+    """As ``python -m`` does: modules are those of the project that the worker is started in."""
+    sys.path.insert(0, os.getcwd())
+
+
+def _run(work: Coroutine[Any, Any, T], *, then: Callable[[], None] | None = None) -> T:
     """On the faster event loop where it is installed."""
     try:
         factory: Callable[[], asyncio.AbstractEventLoop] | None = importlib.import_module("uvloop").new_event_loop
     except ModuleNotFoundError:
         factory = None
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(work)
-        _leave_stuck_threads()
+        result = runner.run(work)
+        if then is not None:
+            then()
+    return result
 
 
 def _leave_stuck_threads() -> None:
@@ -85,9 +134,9 @@ async def serve(worker: TaskWorker, *, ready: Callable[[], None] | None = None) 
     worker.heeds_keyboard = False  # what the keyboard sends comes to tell()
     try:
         async with worker:
-            logger.info("worker %s is ready", worker.worker_id, extra={"worker_id": worker.worker_id})
             if ready is not None:
                 ready()
+            logger.info("worker %s is ready", worker.worker_id, extra={"worker_id": worker.worker_id})
             await told.wait()
             logger.info("worker %s stops; running tasks have their grace", worker.worker_id, extra={"worker_id": worker.worker_id})
     finally:
@@ -95,27 +144,30 @@ async def serve(worker: TaskWorker, *, ready: Callable[[], None] | None = None) 
             loop.remove_signal_handler(number)
 
 
-def _remote(backend: Backend) -> Backend:
-    if backend.local:
-        raise ConfigurationError(
-            "a worker process cannot reach runs in another process's memory; give the URL of a server", setting="redis"
-        )
-    return backend
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: a mistake is one line on standard error and exit code 2, a server that does not answer one line and exit code 1."""
-    raise SystemExit(_call(arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    raise SystemExit(_guarded(lambda: _carry_out(read_command(words, os.environ), words)))
 
 
-def _call(arguments: Sequence[str] | None) -> int:
+def _carry_out(command: Command, arguments: Sequence[str]) -> int:
+    if command.check:
+        from graflow.worker.check import check  # imported when it is asked for: it brings what draws tables, which a worker would keep
+
+        _find_modules()
+        return check(command.workers, as_json=command.as_json)
+    if len(command.workers) > 1:
+        return aworkers(command.workers, arguments)
+    return aworker(command.workers[0], command.lifeline)
+
+
+def _guarded(work: Callable[[], int]) -> int:
     try:
-        aworker(read(sys.argv[1:] if arguments is None else arguments, os.environ))
+        return work()
     except BackendUnavailableError as error:
         return _complain(error, FAILED)
     except GraflowError as error:
         return _complain(error, MISUSED)
-    return 0
 
 
 def _complain(error: GraflowError, code: int) -> int:

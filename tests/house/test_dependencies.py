@@ -13,11 +13,14 @@ from tests.house.source import ROOT, library, modules_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 NOT_FOR_THE_LIBRARY = {"dev", "examples"}
+IMPORTED_AS = {"PyYAML": "yaml"}
+"""what is not imported by the name that it is installed by"""
 
 
 def packages(requirements: Iterable[str]) -> frozenset[str]:
-    """The names before versions, extras and markers. All of ours are imported by the name they are installed by."""
-    return frozenset(re.split(r"[^\w-]", requirement, maxsplit=1)[0] for requirement in requirements)
+    """The names before versions, extras and markers, as they are imported."""
+    names = (re.split(r"[^\w-]", requirement, maxsplit=1)[0] for requirement in requirements)
+    return frozenset(IMPORTED_AS.get(name, name) for name in names)
 
 
 EXTRAS = packages(

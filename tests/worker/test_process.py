@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +21,10 @@ from graflow.worker import settings
 from graflow.worker.main import main
 from tests.conformance.hands import Bench, finished
 from tests.redis.server import free_port
+from tests.worker.commands import KNOWN, ROOT
 
-SETTINGS = (
-    "WORKER_ID", "GRAFLOW_REDIS_URL", "REDIS_KEY_PREFIX", "HANDLER_TYPE", "TASK_TIMEOUT", "MAX_CONCURRENT_TASKS", "LOG_LEVEL",
-    "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD",
-)  # fmt: skip
-"""the environment variables that the command knows"""
+USUAL = ["coroutine", "thread", "process"]
+"""what a worker serves that was told nothing"""
 
 SERVE = """
 import asyncio
@@ -90,7 +89,7 @@ async def test_the_second_signal_stops_at_once() -> None:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty directory to work in, and nothing in the environment."""
-    for name in SETTINGS:
+    for name in KNOWN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -116,14 +115,24 @@ def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tup
         (["--redis", "memory://"], "a worker process cannot reach runs in another process's memory"),
         (["--redis", "redis://:secret@host/x"], "the Redis URL is wrong"),
         (["--log-level", "LOUD"], "--log-level LOUD: use one of DEBUG, INFO"),
-        (["--concurrency", "0"], "concurrency=0: give how many"),
+        (["--concurrency", "0"], "--concurrency 0: give a whole number, 1 or more"),
         (["--concurrency", "many"], "--concurrency many: give a whole number"),
         (["--grace", "-1"], "--grace -1: give a number of seconds, 0 or more"),
         (["--grace", "nan"], "--grace nan: give a number of seconds"),
         (["--task-timeout", "0"], "--task-timeout 0: give a number of seconds, 0.001 or more"),
         (["--namespace", "a{b"], "namespace"),
-        (["--handlers", "docker"], "the handler 'docker' is not in this version"),
-        (["--handlers", "coroutine,magic"], "there is no handler 'magic'"),
+        (
+            ["--handlers", "coroutine,magic"],
+            "--handlers: there is no handler 'magic'; use coroutine, thread, process or docker, with commas",
+        ),
+        (["--handler", "gpu"], "--handler gpu: give a name and a class, as in gpu=shop.handlers:GpuHandler"),
+        (["--handler", "gpu=shop"], "--handler gpu=shop: give the module:Class of a handler of your own"),
+        (["--handler", "gpu=no_such_module:Gpu"], "--handler no_such_module:Gpu: cannot be imported (No module named 'no_such_module')"),
+        (["--handler", "gpu=json:Gpu"], "--handler json:Gpu: json has no Gpu"),
+        (["--handler", "gpu=json:dumps"], "--handler json:dumps: give a subclass of graflow.handlers.Handler"),
+        (["--handler", "a=json:dumps", "--handler", "a=json:loads"], "--handler a=json:loads: there are two of the name 'a'"),
+        (["--worker", "a"], "--worker a: is a worker of a file; name it with --config"),
+        (["--json"], "--json is for --check; give both"),
         (["--speed", "11"], "unrecognized arguments: --speed 11; see graflow-aworker --help"),
         (["--grace"], "argument --grace: expected one argument"),
     ],
@@ -172,6 +181,13 @@ def test_a_server_that_does_not_answer_is_one_line_and_exit_code_1(
     assert "secret" not in error
 
 
+def test_a_worker_does_not_carry_what_only_commands_and_files_need() -> None:
+    modules = "{'rich', 'typer', 'yaml', 'aiodocker', 'cloudpickle'}"
+    program = f"import sys, graflow.worker.main; print(sorted({modules} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[]\n"
+
+
 # ---- the environment ------------------------------------------------------------------------------------------------
 
 
@@ -198,8 +214,8 @@ def test_a_port_that_is_no_number_is_refused(name: str) -> None:
 
 def test_a_variable_that_makes_no_sense_is_named(bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MAX_CONCURRENT_TASKS", "many")
-    assert refused([], capsys) == (2, "graflow-aworker: MAX_CONCURRENT_TASKS many: give a whole number\n")
-    assert refused(["--concurrency", "few"], capsys) == (2, "graflow-aworker: --concurrency few: give a whole number\n")
+    assert refused([], capsys) == (2, "graflow-aworker: MAX_CONCURRENT_TASKS many: give a whole number, 1 or more\n")
+    assert refused(["--concurrency", "few"], capsys) == (2, "graflow-aworker: --concurrency few: give a whole number, 1 or more\n")
 
 
 def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,18 +223,19 @@ def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert stopped.value.code == 0
     told = capsys.readouterr().out
-    assert all(name in told for name in SETTINGS)
+    assert all(name in told for name in KNOWN)
 
 
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        (None, None), ("", None), ("coroutine", ("coroutine",)), ("inprocess", ("coroutine",)), ("async", ("thread",)),
-        ("Thread, coroutine", ("thread", "coroutine")), ("async,thread", ("thread",)),
+        (None, USUAL), ("", USUAL), ("coroutine", ["coroutine"]), ("inprocess", ["coroutine"]), ("async", ["thread"]),
+        ("Thread, coroutine", ["thread", "coroutine"]), ("async,thread", ["thread"]), ("docker,process", ["docker", "process"]),
     ],
 )  # fmt: skip
-def test_handlers_are_known_by_their_older_names_too(text: str | None, names: tuple[str, ...] | None) -> None:
-    assert settings.handlers_of(text) == names
+def test_handlers_are_known_by_their_older_names_too(text: str | None, names: list[str]) -> None:
+    (found,) = settings.read_command([], {} if text is None else {"HANDLER_TYPE": text}).workers
+    assert list(found.handlers) == names
 
 
 def test_everything_can_be_set_by_the_environment(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,14 +250,15 @@ def test_everything_can_be_set_by_the_environment(bare: Path, monkeypatch: pytes
         urls.append((url, namespace))
         return SimpleNamespace(local=False)
 
-    monkeypatch.setattr("graflow.worker.main.TaskWorker", worker)
-    monkeypatch.setattr("graflow.worker.main.open_backend", backend)
+    monkeypatch.setattr("graflow.worker.config.TaskWorker", worker)
+    monkeypatch.setattr("graflow.worker.config.open_backend", backend)
     given = ("w7", "redis://x", "shop", "inprocess", "7.5", "9", "DEBUG")
-    for name, value in zip(SETTINGS, given, strict=False):
+    for name, value in zip(KNOWN, given, strict=False):
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         main([])
     assert urls == [("redis://x", "shop")]
+    assert list(made[0].pop("handlers")) == ["coroutine"]
     assert made == [
         {"worker_id": "w7", "serve": ("coroutine",), "task_timeout": 7.5, "concurrency": 9, "queues": ["default"], "grace": 25.0}
     ]
