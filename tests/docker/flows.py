@@ -147,6 +147,11 @@ def sleep(seconds: float) -> str:
     return "slept"
 
 
+@task(handler="docker", timeout=1.0)
+def sleep_too_long() -> None:
+    time.sleep(60)
+
+
 @task(handler="docker")
 def sleep_after_saying(ctx: SyncTaskContext, seconds: float) -> None:
     ctx.progress(0, 1, socket.gethostname())

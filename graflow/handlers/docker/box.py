@@ -1,31 +1,31 @@
-"""One container with our program in it, ready to run tasks; and how such a one is made."""
+"""One container with our program in it, ready to run tasks."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from graflow.errors import HandlerError
-from graflow.handlers.conversation import Conversation, Ended, Ready, too_much
+from graflow.errors import GraflowError, PythonVersionError
+from graflow.handlers.conversation import Ended, too_much
 from graflow.handlers.docker.deaths import cause_of_death
+from graflow.handlers.docker.labels import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from graflow.handlers.base import TaskCall
+    from graflow.handlers.conversation import Conversation, Ready
     from graflow.handlers.docker.engine import Engine
     from graflow.handlers.docker.link import DockerLink
     from graflow.handlers.docker.settings import DockerSettings
     from graflow.wire.functions import Code
 
-logger: logging.Logger = logging.getLogger("graflow.handlers.docker")
-
-BOOT_PATIENCE: Final = 60.0
-"""seconds that Python is given to start in a container"""
 NAMED_AFTER: Final = 0.25
 """seconds after which a container that was warm is named after its task: a short one is gone before anybody could read it"""
+LINGER: Final = 5.0
+"""seconds for which the streams of a container that is being removed are read"""
 LINE: Final = 8192
 """bytes of a line of standard error that are logged at once"""
 
@@ -117,17 +117,23 @@ class Box:
                 raise too_much(call.task_id, self._settings.output_limit) from None
             raise await cause_of_death(self._engine, self._settings, self.container, self._link.last_words, call.task_id)  # noqa: B904
         finally:
-            self._call = None
             if self._naming is not None:
                 self._naming.cancel()
 
     async def close(self) -> None:
-        """Let go of its streams. The container itself is removed by others."""
+        """Let go of its streams. The container itself is being removed by others, which ends them.
+
+        What C code has printed comes by a way of its own, and may be here later than the answer: it is still read, and logged.
+        """
         pending = [task for task in (self._watch, self._naming) if task is not None]
         for task in pending:
             task.cancel()
         if pending:
             await asyncio.wait(pending)
+        if not self.flooded:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER):
+                    await self._link.drain()
         self._errors.finish()
         await self._link.close()
 
@@ -146,7 +152,7 @@ class Box:
         """A name that tells the task, for whoever looks at the engine. Its labels cannot be changed any more."""
         await asyncio.sleep(NAMED_AFTER)
         name = Purpose(call.run_id, call.task_id, call.attempt).name(self._token)
-        with contextlib.suppress(HandlerError):
+        with contextlib.suppress(GraflowError):
             await self._engine.rename(self.container, name)
 
     def _hear(self, data: bytes) -> None:

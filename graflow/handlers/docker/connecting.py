@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import ssl
 from pathlib import Path
@@ -31,6 +32,7 @@ async def connect(host: str | None) -> tuple[str, Client, aiohttp.BaseConnector 
         ContainerEngineError: there is no socket.
     """
     try:
+        await asyncio.to_thread(importlib.import_module, "aiodocker")  # which takes a while, so not on the event loop
         import aiodocker
         import aiohttp
     except ImportError as error:

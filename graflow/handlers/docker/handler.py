@@ -26,6 +26,7 @@ from graflow.handlers.docker.labels import Owner, Purpose
 from graflow.handlers.docker.maker import BoxMaker
 from graflow.handlers.docker.pool import Pool
 from graflow.handlers.docker.reaper import Reaper
+from graflow.handlers.shipping import program
 from graflow.wire.functions import code_for_child
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ class DockerHandler(Handler):
             raise ConfigurationError("this DockerHandler runs already; make another one for each engine or worker", setting="handlers")
         named = self.settings.packages if self.settings.code == "mount" else ()
         extra = await asyncio.to_thread(mounts.packages, named)
+        await asyncio.to_thread(program)  # it is read from files, once
         worker = self._worker or _Nobody()
         owner = await asyncio.to_thread(Owner.here, worker.place, worker.worker_id)
         engine = await Engine.connect(self.settings.host)

@@ -73,6 +73,11 @@ class DockerLink:
                 self._early.append(data)
                 kept += len(data)
 
+    async def drain(self) -> None:
+        """Read to the end, for the sake of standard error."""
+        while await self._fresh():
+            continue
+
     def stop(self) -> None:
         """Let :meth:`receive` see the end from now on."""
         self._ended = True
