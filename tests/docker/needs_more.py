@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
+import iniconfig
 
 from graflow import task
 
 
 @task(handler="docker")
 def count() -> int:
-    return len(vars(pytest))
+    return len(vars(iniconfig))

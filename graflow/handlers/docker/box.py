@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAMED_AFTER: Final = 0.25
 """seconds after which a container that was warm is named after its task: a short one is gone before anybody could read it"""
-LINGER: Final = 5.0
+LINGER: Final = 2.0
 """seconds for which the streams of a container that is being removed are read"""
 LINE: Final = 8192
 """bytes of a line of standard error that are logged at once"""

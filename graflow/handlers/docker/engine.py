@@ -43,15 +43,15 @@ class Engine:
         away: whether it did not answer when it was last asked.
     """
 
-    def __init__(self, host: str, client: Client, connector: aiohttp.BaseConnector | None, *, patience: float = PATIENCE) -> None:
+    def __init__(self, host: str, client: Client, connector: aiohttp.BaseConnector | None, *, patience: float | None = None) -> None:
         self.host = host
         self.away = False
         self._client = client
         self._connector = connector
-        self._patience = patience
+        self._patience = patience or PATIENCE
 
     @classmethod
-    async def connect(cls, host: str | None, *, patience: float = PATIENCE) -> Self:
+    async def connect(cls, host: str | None, *, patience: float | None = None) -> Self:
         """The engine at a URL, which is not asked anything yet.
 
         Raises:

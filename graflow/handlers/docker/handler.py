@@ -19,7 +19,7 @@ from graflow.errors import (
 )
 from graflow.handlers.base import Handler
 from graflow.handlers.conversation import too_much
-from graflow.handlers.docker import mounts, settings
+from graflow.handlers.docker import mounts, reaper, settings
 from graflow.handlers.docker.bin import ContainerBin
 from graflow.handlers.docker.engine import Engine
 from graflow.handlers.docker.labels import Owner, Purpose
@@ -187,7 +187,7 @@ class DockerHandler(Handler):
         reuse = self.settings.isolation == "worker"
         prewarm = min(self.settings.prewarm, self.settings.concurrency) if reuse else self.settings.prewarm
         self._pool = Pool(self._make, self._bin, prewarm=prewarm, reuse=reuse, mounts=extra)
-        self._begin(Reaper(engine, owner, worker.living, self._bin).run(), "reap")
+        self._begin(Reaper(engine, owner, worker.living, self._bin, period=reaper.PERIOD).run(), "reap")
         self._begin(self._warm_up(self._pool, worker), "warm")
 
     async def stop(self) -> None:
