@@ -238,3 +238,12 @@ def add_up(double: int, local: int) -> int:
 @task
 def local(n: int) -> int:
     return n + 1
+
+
+@task(handler="docker")
+def sleep_once_for_long(ctx: SyncTaskContext, note: str) -> int:
+    """The first attempt never ends by itself."""
+    ctx.progress(0, 1, note)
+    if ctx.attempt == 1:
+        time.sleep(600)
+    return ctx.attempt
