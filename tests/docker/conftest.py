@@ -29,7 +29,7 @@ def docker() -> Iterator[engines.Engine]:
         yield found
         return
     if (reason := engines.why_none_of_our_own()) is not None:
-        pytest.skip(reason)
+        pytest.skip(f"no Docker engine answers, and {reason}")
     own = engines.OwnEngine()
     try:
         own.start()

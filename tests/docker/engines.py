@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
-import socket
+import signal
 import subprocess
 import tempfile
 import time
@@ -14,51 +13,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-BUILD = Path(__file__).parent / "build_image.sh"
+from tests.docker.api import Api, socket_of
+from tests.docker.build_image import provide
+
 LABEL = "graflow.token"
 PATIENCE = 60.0
 """Seconds that an engine has to begin."""
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=30)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(30)
-        self.sock.connect(self._path)
-
-
-class Engine:
-    """An engine at a unix socket. Its methods block: they are for threads, and for fixtures without an event loop."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self.path}"
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        connection = _Connection(self.path)
-        try:
-            headers = {"Content-Type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            data = answer.read()
-            if answer.status >= 400:
-                raise RuntimeError(f"{method} {path}: {answer.status} {data.decode()}")
-            return json.loads(data) if data.startswith((b"{", b"[")) else data
-        finally:
-            connection.close()
-
-    def answers(self) -> bool:
-        try:
-            return bool(self.ask("GET", "/_ping") == b"OK")
-        except OSError:
-            return False
+class Engine(Api):
+    """An engine, and what is on it."""
 
     def containers(self, *labels: str) -> dict[str, dict[str, Any]]:
         """All containers with these labels, by id; those of handlers of this process unless others are given."""
@@ -91,8 +55,7 @@ class Engine:
 
     def image(self) -> str:
         """The name of an image with Python, which is made if need be."""
-        command = subprocess.run([str(BUILD)], env={**os.environ, "DOCKER_HOST": self.url}, check=True, capture_output=True, text=True)
-        return command.stdout.strip()
+        return provide(self)
 
 
 class OwnEngine(Engine):
@@ -124,17 +87,26 @@ class OwnEngine(Engine):
         assert self.process is not None
         self.process.kill()
         self.process.wait()
-        (self.directory / "pid").unlink(missing_ok=True)
+        # Where nobody reaps the orphans of a machine, its containerd, which dies with it, would be taken for one that still runs.
+        for stale in ("pid", "exec/containerd/containerd.pid"):
+            (self.directory / stale).unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Tell it to end, which ends its containers first, and wait until it has."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def stop(self) -> None:
-        """End it, with its containers, and remove what it had."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        """End it, and remove what it had. One that was killed is started again first: nobody else can end its containers."""
+        if self.process is not None and self.process.returncode == -signal.SIGKILL:
+            self.start()
+        self.end()
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
             if (place := line.split()[1]).startswith(str(self.directory)):
                 subprocess.run(["umount", "-l", place], check=False, capture_output=True)
@@ -143,18 +115,14 @@ class OwnEngine(Engine):
 
 def here() -> Engine | None:
     """The engine that this machine has, if it answers."""
-    told = os.environ.get("DOCKER_HOST", "")
-    for path in [told.removeprefix("unix://")] if told.startswith("unix://") else ["/var/run/docker.sock"]:
-        engine = Engine(path)
-        if engine.answers():
-            return engine
-    return None
+    engine = Engine(socket_of(os.environ.get("DOCKER_HOST")))
+    return engine if engine.answers() else None
 
 
 def why_none_of_our_own() -> str | None:
     """Why no engine can be started here; None if one can."""
     if os.geteuid() != 0:
-        return "no Docker engine answers, and only root can start one"
+        return "only root can start a Docker engine"
     if shutil.which("dockerd") is None:
-        return "no Docker engine answers, and there is no dockerd on this machine"
+        return "there is no dockerd on this machine"
     return None

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
 from graflow import RunStatus, TaskWorker, WorkflowEngine, parallel, workflow
 from graflow.errors import OutOfMemoryError, TaskFailedError
 from graflow.handlers import DockerHandler
@@ -94,7 +95,7 @@ async def test_the_containers_of_a_worker_that_is_killed_are_removed_and_its_tas
         async for event in handle.events():
             if event.type == "progress":
                 break
-        (victim,) = {each["Labels"]["graflow.worker"] for each in docker_of(docker, first.pid).values()}
+        (victim,) = {each["Labels"]["graflow.worker"] for each in (await asyncio.to_thread(docker_of, docker, first.pid)).values()}
         await crew.start()
         first.send_signal(signal.SIGKILL)
         assert (await handle.result(timeout=60)).status is RunStatus.SUCCEEDED

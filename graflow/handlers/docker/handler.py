@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from graflow.handlers.docker.box import Box
     from graflow.handlers.docker.settings import CodeFrom, Isolation, Pull
     from graflow.wire.functions import Code
+    from graflow.wire.signing import Signer
 
 logger: logging.Logger = logging.getLogger("graflow.handlers.docker")
 
@@ -135,6 +136,7 @@ class DockerHandler(Handler):
         self.concurrency: int | None = self.settings.concurrency
         self.timeout: float | None = self.settings.timeout
         self._worker: WorkerInfo | None = None
+        self._signer: Signer | None = None
         self._calls: set[TaskCall] = set()
         self._needs: dict[Code, mounts.Needs] = {}
         self._engine: Engine | None = None
@@ -158,6 +160,7 @@ class DockerHandler(Handler):
     def introduce(self, worker: WorkerInfo) -> None:
         """Learn whose containers these will be."""
         self._worker = worker
+        self._signer = worker.signer
 
     async def start(self) -> None:
         """Look for the engine and the image, and begin to keep containers ready.
@@ -245,7 +248,7 @@ class DockerHandler(Handler):
         pool = self._pool
         if pool is None:
             raise HandlerError("the DockerHandler is not started", task_id=call.task_id)
-        code = code_for_child(call.task.spec)
+        code = code_for_child(call.task.spec, self._signer, task_id=call.task_id)
         self._calls.add(call)
         try:
             needs = await self._needs_of(code)

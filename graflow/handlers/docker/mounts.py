@@ -43,13 +43,14 @@ def needs_of(code: Code) -> Needs:
 
     A function of an installed package needs that package; what it imports besides is in the image, or named by ``packages=``.
     """
-    if code.pickled is not None:
-        return Needs(_named((PICKLER,), strict=False))
     if code.main is not None:
         path = Path(code.main).resolve()
         return Needs({path.name: str(path)}, f"{CODE}/{path.name}")
     module = code.reference.partition(":")[0]
-    return Needs(_package(module.partition(".")[0], sys.modules.get(module)))
+    found = _package(module.partition(".")[0], sys.modules.get(module))
+    if code.pickled is not None:  # which may refer to its module, and is read by what wrote it
+        return Needs({**found, **_named((PICKLER,), strict=False)})
+    return Needs(found)
 
 
 def packages(names: Iterable[str]) -> Mapping[str, str]:
@@ -75,7 +76,7 @@ def _named(names: Iterable[str], *, strict: bool) -> Mapping[str, str]:
 
 def _package(top: str, inner: ModuleType | None) -> Mapping[str, str]:
     """A top-level package or module as a mount; nothing for what Python brings along itself."""
-    if top in sys.stdlib_module_names:
+    if top in sys.stdlib_module_names or top == MAIN:
         return {}
     within = getattr(inner, "__file__", None)
     for place in _places(top):
