@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,7 +14,9 @@ import pytest
 from graflow import WorkflowEngine
 from graflow.backends.memory import MemoryBackend
 from graflow.handlers import DockerHandler
+from tests.conftest import Servers
 from tests.docker import engines
+from tests.redis.server import servers
 
 SOON = 20.0
 """Seconds within which what goes on in the background has happened, on a machine that is busy."""
@@ -86,6 +87,14 @@ async def handler(image: str, docker: engines.Engine, nothing_left: None) -> Asy
 
 
 @pytest.fixture
+def redis_url(running_servers: Servers) -> str:
+    """An empty server, of the newest version that is here."""
+    if not servers():
+        pytest.skip("no redis-server on this machine")
+    return running_servers.get(max(servers())).url
+
+
+@pytest.fixture
 async def engine(handler: Callable[..., DockerHandler]) -> AsyncIterator[WorkflowEngine]:
     """An engine whose docker tasks each have a container of their own."""
     async with WorkflowEngine(MemoryBackend(strict=True), handlers={"docker": handler()}) as engine:
@@ -104,7 +113,3 @@ def eventually() -> Callable[[Callable[[], Any]], Any]:
         return found
 
     return wait
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0

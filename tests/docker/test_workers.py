@@ -23,19 +23,9 @@ from graflow.handlers.docker.bin import ContainerBin
 from graflow.handlers.docker.engine import Engine
 from graflow.handlers.docker.labels import Owner, Process
 from graflow.handlers.docker.reaper import Reaper
-from tests.conftest import Servers
 from tests.docker import engines, flows
-from tests.redis.server import servers
 
 Make = Callable[..., DockerHandler]
-
-
-@pytest.fixture
-def redis_url(running_servers: Servers) -> str:
-    """An empty server, of the newest version that is here."""
-    if not servers():
-        pytest.skip("no redis-server on this machine")
-    return running_servers.get(max(servers())).url
 
 
 async def test_tasks_run_in_the_containers_of_a_worker(handler: Make, redis_url: str) -> None:
