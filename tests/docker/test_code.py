@@ -11,8 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
-from graflow import TaskWorker, WorkflowEngine, task
+from graflow import WorkflowEngine, task
 from graflow.errors import FunctionNotFoundError, PythonVersionError, TaskFailedError
 from graflow.handlers import DockerHandler
 from tests.docker import engines, flows
@@ -45,10 +44,13 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Path:
-    path = tmp_path / "program.py"
-    path.write_text(SCRIPT)
-    return path
+def folder(tmp_path: Path) -> Path:
+    """With the program in it, as a script and as a module of a package."""
+    (tmp_path / "program.py").write_text(SCRIPT)
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/selling.py").write_text(SCRIPT)
+    return tmp_path
 
 
 @pytest.fixture
@@ -59,10 +61,13 @@ async def same_python(engine: WorkflowEngine) -> None:
         pytest.skip(f"the image has Python {there}, so that pickles of this one cannot be read there")
 
 
-async def test_functions_of_a_script_run_in_a_container(script: Path, image: str, docker: engines.Engine, nothing_left: None) -> None:
-    command = [sys.executable, str(script), image, docker.url]
+@pytest.mark.parametrize("program", [["program.py"], ["-m", "shop.selling"]])
+async def test_functions_of_the_main_program_run_in_a_container(
+    program: list[str], folder: Path, image: str, docker: engines.Engine, nothing_left: None
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
+    command = [sys.executable, *program, image, docker.url]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=folder, env=environment)
     output, _ = await process.communicate()
     assert (process.returncode, output) == (0, b"12\n")
 
@@ -76,17 +81,6 @@ async def test_a_function_without_a_name_runs_in_a_container_where_there_is_a_ke
 
     async with WorkflowEngine(handlers={"docker": handler()}, secret_key=KEY) as engine:
         assert (await engine.execute(times, inputs={"n": 4})).output == 20
-
-
-async def test_a_function_without_a_name_travels_to_the_container_of_a_worker(handler: Make, same_python: None, redis_url: str) -> None:
-    factor = 7
-
-    @task(handler="docker")
-    def times(n: int) -> int:
-        return factor * n
-
-    async with TaskWorker(redis_url, handlers={"docker": handler()}, secret_key=KEY), WorkflowEngine(redis_url, secret_key=KEY) as engine:
-        assert (await engine.execute(times, inputs={"n": 4})).output == 28
 
 
 async def test_a_function_without_a_name_needs_a_key(engine: WorkflowEngine) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from graflow.wire.functions import Code
 
 MAIN: Final = "__main__"
+RUN_MODULE: Final = "-m "
+"""what a main program begins with that is a module and not a script"""
 PICKLER: Final = "cloudpickle"
 """what pickled functions are loaded with; it is pure Python, so that the worker's does in any image of the same minor version"""
 
@@ -43,6 +45,9 @@ def needs_of(code: Code) -> Needs:
 
     A function of an installed package needs that package; what it imports besides is in the image, or named by ``packages=``.
     """
+    if code.main is not None and code.main.startswith(RUN_MODULE):
+        module = code.main.removeprefix(RUN_MODULE)
+        return Needs(_package(module.partition(".")[0], sys.modules.get(MAIN)))
     if code.main is not None:
         path = Path(code.main).resolve()
         return Needs({path.name: str(path)}, f"{CODE}/{path.name}")
