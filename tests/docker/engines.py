@@ -59,7 +59,10 @@ class Engine(Api):
 
 
 class OwnEngine(Engine):
-    """An engine of our own, with everything of it in one directory, which can be killed and started anew."""
+    """An engine of our own, with everything of it in one directory, which can be killed and started anew.
+
+    Its network is one of its own, too: an engine without a bridge would take away the bridge of the machine's engine.
+    """
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="graflow-docker-"))
@@ -71,7 +74,7 @@ class OwnEngine(Engine):
         with (root / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    "dockerd", f"--host={self.url}", f"--data-root={root / 'data'}", f"--exec-root={root / 'exec'}", f"--pidfile={root / 'pid'}",
+                    "unshare", "--net", "dockerd", f"--host={self.url}", f"--data-root={root / 'data'}", f"--exec-root={root / 'exec'}", f"--pidfile={root / 'pid'}",
                     "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
                 ],
                 stdout=log, stderr=log, start_new_session=True,
@@ -123,6 +126,7 @@ def why_none_of_our_own() -> str | None:
     """Why no engine can be started here; None if one can."""
     if os.geteuid() != 0:
         return "only root can start a Docker engine"
-    if shutil.which("dockerd") is None:
-        return "there is no dockerd on this machine"
+    for program in ("dockerd", "unshare"):
+        if shutil.which(program) is None:
+            return f"there is no {program} on this machine"
     return None
