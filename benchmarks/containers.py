@@ -11,19 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from graflow import WorkflowEngine, parallel, task
+from benchmarks.contained import increase
+from graflow import WorkflowEngine, parallel
 from graflow.handlers import DockerHandler
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 MEMORY = "64m"
-
-
-@task(handler="docker")
-def increase(n: int) -> int:
-    """Next to nothing, so that what is measured is the way there and back."""
-    return n + 1
 
 
 @dataclass(frozen=True)
