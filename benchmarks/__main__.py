@@ -72,6 +72,7 @@ def run_docker(
     many: Annotated[int, typer.Option(help="Containers for the rate.", min=1)] = containers.Sizes.many,
     lanes: Annotated[int, typer.Option(help="How many of them at once.", min=1)] = containers.Sizes.lanes,
     rounds: Annotated[int, typer.Option(help="Rounds; the median counts.", min=1)] = containers.Sizes.rounds,
+    network: Annotated[str, typer.Option(help="The network of the shell's containers; Docker's own choice unless given.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
     """Tasks in containers, beside `docker run --rm IMAGE true` from the shell."""
@@ -81,7 +82,7 @@ def run_docker(
         from tests.docker.build_image import provide
 
         image = provide(Api(socket_of(host)))
-    sizes = containers.Sizes(many=many, lanes=lanes, rounds=rounds)
+    sizes = containers.Sizes(many=many, lanes=lanes, rounds=rounds, network=network)
     with console.status("measuring") as status:
         rows = asyncio.run(containers.measure(image, host, sizes, lambda text: status.update(text)))
     if as_json:

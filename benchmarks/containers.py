@@ -43,12 +43,13 @@ class Sizes:
     many: int = 24
     lanes: int = 4
     rounds: int = 3
+    network: str = ""
 
 
 async def measure(image: str, host: str, sizes: Sizes, say: Callable[[str], None]) -> list[Row]:
     """Single tasks and many of them. Shell and handler take turns, so that a busy moment of the machine strikes both."""
     times: dict[str, list[float]] = {"shell": [], "fresh": [], "reused": [], "many shell": [], "many fresh": []}
-    run = _shell(image, host)
+    run = _shell(image, host, sizes.network)
     await run()
     for number in range(sizes.rounds):
         say(f"round {number + 1} of {sizes.rounds}")
@@ -95,11 +96,12 @@ async def _rate(image: str, host: str, sizes: Sizes) -> float:
     return sizes.many / (time.perf_counter() - began)
 
 
-def _shell(image: str, host: str) -> Callable[[], Awaitable[None]]:
+def _shell(image: str, host: str, network: str = "") -> Callable[[], Awaitable[None]]:
     environment = {**os.environ, "DOCKER_HOST": host}
+    options = ["--network", network] if network else []
 
     async def run() -> None:
-        process = await asyncio.create_subprocess_exec("docker", "run", "--rm", image, "true", env=environment)
+        process = await asyncio.create_subprocess_exec("docker", "run", "--rm", *options, image, "true", env=environment)
         if await process.wait() != 0:
             raise RuntimeError(f"docker run --rm {image} true: exit code {process.returncode}")
 

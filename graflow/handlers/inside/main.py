@@ -17,6 +17,8 @@ from graflow.handlers.inside.link import Link
 from graflow.handlers.inside.output import capture
 
 PROTOCOL = 1
+SOON = 0.02
+"""seconds within which a child that is waited for has its first call"""
 
 
 def serve() -> None:
@@ -36,6 +38,8 @@ def serve() -> None:
         "pid": os.getpid(),
     }
     link.send("ready", about)
+    if link.is_idle(SOON):  # kept ready ahead of use, with time to get what coroutines need; others have their call at once
+        import asyncio  # noqa: F401
     if not dies_with_the_worker:
         link.listen()
     while True:
