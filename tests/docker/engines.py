@@ -74,8 +74,8 @@ class OwnEngine(Engine):
         with (root / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    "unshare", "--net", "dockerd", f"--host={self.url}", f"--data-root={root / 'data'}", f"--exec-root={root / 'exec'}", f"--pidfile={root / 'pid'}",
-                    "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+                    "unshare", "--net", "dockerd", f"--host={self.url}", f"--data-root={root / 'data'}", f"--exec-root={root / 'exec'}",
+                    f"--pidfile={root / 'pid'}", "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
                 ],
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip

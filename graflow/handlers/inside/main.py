@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import logging
 import os
 import platform
@@ -39,7 +40,7 @@ def serve() -> None:
     }
     link.send("ready", about)
     if link.is_idle(SOON):  # kept ready ahead of use, with time to get what coroutines need; others have their call at once
-        import asyncio  # noqa: F401
+        importlib.import_module("asyncio")
     if not dies_with_the_worker:
         link.listen()
     while True:
