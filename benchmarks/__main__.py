@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import local, processes
+from benchmarks import containers, local, processes
 from benchmarks.redis import chart, environments, measuring
 from benchmarks.redis.contenders import BARE, GRAFLOW, PEERS
 from benchmarks.redis.figures import Sizes
@@ -63,6 +63,32 @@ def run_processes(
         print(json.dumps({"processes": [row.as_dict() for row in rows]}, indent=2))
     else:
         console.print(processes.as_table(rows))
+
+
+@app.command("docker")
+def run_docker(
+    image: Annotated[str, typer.Option(help="An image with Python and `true`; made from packages of this machine unless given.")] = "",
+    host: Annotated[str, typer.Option(help="Where the engine is.", envvar="DOCKER_HOST")] = "unix:///var/run/docker.sock",
+    many: Annotated[int, typer.Option(help="Containers for the rate.", min=1)] = containers.Sizes.many,
+    lanes: Annotated[int, typer.Option(help="How many of them at once.", min=1)] = containers.Sizes.lanes,
+    rounds: Annotated[int, typer.Option(help="Rounds; the median counts.", min=1)] = containers.Sizes.rounds,
+    network: Annotated[str, typer.Option(help="The network of the shell's containers; Docker's own choice unless given.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Tasks in containers, beside `docker run --rm IMAGE true` from the shell."""
+    console = Console(stderr=as_json)
+    if not image:
+        from tests.docker.api import Api, socket_of
+        from tests.docker.build_image import provide
+
+        image = provide(Api(socket_of(host)))
+    sizes = containers.Sizes(many=many, lanes=lanes, rounds=rounds, network=network)
+    with console.status("measuring") as status:
+        rows = asyncio.run(containers.measure(image, host, sizes, lambda text: status.update(text)))
+    if as_json:
+        print(json.dumps({"containers": [row.as_dict() for row in rows]}, indent=2))
+    else:
+        console.print(containers.as_table(rows))
 
 
 @app.command("redis")

@@ -1,4 +1,4 @@
-"""How a task's function is run: on the event loop, in a thread, in a child process, or in a way of the user's own.
+"""How a task's function is run: on the event loop, in a thread, in a child process, in a container, or in a way of the user's own.
 
 A handler is registered by name on the engine or the worker, and chosen by ``@task(handler="name")``; coroutines and threads need no
 choosing.
@@ -7,7 +7,8 @@ choosing.
 from graflow.handlers.base import Handler as Handler
 from graflow.handlers.base import TaskCall as TaskCall
 from graflow.handlers.coroutine import CoroutineHandler as CoroutineHandler
+from graflow.handlers.docker import DockerHandler as DockerHandler
 from graflow.handlers.process import ProcessHandler as ProcessHandler
 from graflow.handlers.thread import ThreadHandler as ThreadHandler
 
-__all__ = ["CoroutineHandler", "Handler", "ProcessHandler", "TaskCall", "ThreadHandler"]
+__all__ = ["CoroutineHandler", "DockerHandler", "Handler", "ProcessHandler", "TaskCall", "ThreadHandler"]

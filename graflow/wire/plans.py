@@ -20,12 +20,13 @@ from graflow.core.plan import Condition, GroupPlan, Mapping, Plan, PlanEdge
 from graflow.core.policy import GroupPolicy, PolicyKind
 from graflow.core.task import Task
 from graflow.errors import SerializationError
+from graflow.wire.envelopes import enveloped, opened, reading
 from graflow.wire.keys import Signer
 from graflow.wire.local import LocalCode, this_process
 from graflow.wire.signing import RunSigner
 from graflow.wire.sources import CodeSource
 from graflow.wire.standins import policy_function
-from graflow.wire.tasks import EncodedArguments, Tables, TaskReader, TaskWriter, arguments_of, enveloped, opened, plain_text, reading
+from graflow.wire.tasks import EncodedArguments, Tables, TaskReader, TaskWriter, arguments_of, plain_text
 
 _NONE: Final = -1
 """In the place of a task's kind: it is a group; of its arguments: nothing is bound."""

@@ -21,7 +21,7 @@ PUBLIC = names("""
     AsyncTask SyncTask WorkflowEngine RunHandle RunResult RunStatus RunEvent TaskWorker
 """)
 
-HANDLERS = names("Handler TaskCall CoroutineHandler ThreadHandler ProcessHandler")
+HANDLERS = names("Handler TaskCall CoroutineHandler ThreadHandler DockerHandler ProcessHandler")
 
 ERRORS = {
     "GraflowError": names("""

@@ -48,14 +48,17 @@ def read_error(parts: Sequence[msgspec.Raw], node: int, names: Names) -> Failure
 
 
 def _group_failure(parts: Sequence[msgspec.Raw], node: int, names: Names) -> GroupFailure:
-    attempt, lasts, failed, cancelled, skipped = (_any(part) for part in parts[2:7])
+    attempt, given, failed, cancelled, skipped = (_any(part) for part in parts[2:7])
+    lasts: Sequence[int] | None = None if given is False else given
     causes = [_parts(cause) for cause in _parts(parts[7])]
     failures: dict[str, Failure | GroupFailure] = {}
     for place, cause in enumerate(causes):
         failures[names.name_of(failed[2 * place])] = read_error(cause, failed[2 * place + 1], names)
     stopped, passed = set(spread(cancelled)), set(spread(skipped))
     group = names.plan.groups[node]
-    branches = list(spread(lasts)) if lasts is not False or group is None else list(group.lasts)  # the plan knows those that are drawn
+    branches = (
+        list(group.lasts) if lasts is None and group is not None else list(spread(lasts or ()))
+    )  # the plan knows those that are drawn
     bad = set(failed[::2])
     succeeded = [last for last in branches if last not in bad and last not in stopped and last not in passed]
     error = policy_not_met(names.name_of(node), attempt, failures, len(branches))

@@ -12,10 +12,10 @@ import msgspec
 from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.plans import plan_records
 from graflow.errors import GraflowError
+from graflow.wire.envelopes import reading
 from graflow.wire.local import this_process
 from graflow.wire.plans import decode_plan, encode_plan, plan_key
 from graflow.wire.signing import may_hold_values
-from graflow.wire.tasks import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import functools
 import inspect
@@ -160,7 +159,11 @@ def _below_here(error: BaseException) -> Any:
 def invoke(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Call a function with arguments by name, also where parameters can be passed by position only. What can be awaited is run to its end."""
     value = _called(function, arguments)
-    return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+    if not inspect.isawaitable(value):
+        return value
+    import asyncio
+
+    return asyncio.run(_awaited(value))
 
 
 async def _awaited(value: Any) -> Any:

@@ -6,10 +6,11 @@ of its own: whatever the task prints, or a library written in C, cannot get in b
 
 from __future__ import annotations
 
-import asyncio
 import os
 import queue
+import select
 import struct
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,6 +74,12 @@ class Link:
         data, self._buffer = bytes(self._buffer[:size]), self._buffer[size:]
         return data
 
+    def is_idle(self, seconds: float) -> bool:
+        """Whether nothing comes within some seconds; not to be asked while another thread reads."""
+        if self._buffer:
+            return False
+        return sys.platform == "win32" or not select.select([self._incoming], [], [], seconds)[0]
+
     def next_call(self) -> list[Any]:
         """The next frame for the main thread, read by itself while there is no other thread to do it."""
         if self._listening:
@@ -125,6 +132,8 @@ class Link:
 
     async def ask_waiting(self, *request: Any) -> list[Any]:
         """Send a request, and let the event loop go on until its reply is here."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[list[Any]] = loop.create_future()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import logging
 import os
 import platform
@@ -17,6 +18,8 @@ from graflow.handlers.inside.link import Link
 from graflow.handlers.inside.output import capture
 
 PROTOCOL = 1
+SOON = 0.02
+"""seconds within which a child that is waited for has its first call"""
 
 
 def serve() -> None:
@@ -36,6 +39,8 @@ def serve() -> None:
         "pid": os.getpid(),
     }
     link.send("ready", about)
+    if link.is_idle(SOON):  # kept ready ahead of use, with time to get what coroutines need; others have their call at once
+        importlib.import_module("asyncio")
     if not dies_with_the_worker:
         link.listen()
     while True:

@@ -6,7 +6,6 @@ there (chains, groups, workflows) is never run.
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
@@ -143,11 +142,14 @@ class _Module(ModuleType):
         return made
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Finder:
+    """Finds and loads; not by the base classes for that, whose import takes longer than that of all the rest here."""
+
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         if fullname.partition(".")[0] != "graflow":
             return None
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        loader: Any = self
+        return importlib.machinery.ModuleSpec(fullname, loader, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         return _Module(spec.name)
@@ -163,4 +165,5 @@ def is_installed() -> bool:
 
 def install() -> None:
     """Stand for every module of Graflow from now on."""
-    sys.meta_path.insert(0, _Finder())
+    finder: Any = _Finder()
+    sys.meta_path.insert(0, finder)

@@ -1,0 +1,88 @@
+"""Why a container has ended, which only the engine knows, and only until the container is removed."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Final
+
+from graflow.errors import (
+    ChildDiedError,
+    ConfigurationError,
+    ContainerEngineError,
+    ContainerLostError,
+    GraflowError,
+    HandlerError,
+    OutOfMemoryError,
+)
+from graflow.handlers.failures import RemoteTraceback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from graflow.handlers.docker.engine import Engine
+    from graflow.handlers.docker.settings import DockerSettings
+
+LINGER: Final = 5.0
+"""seconds that a container whose streams have ended is given to end itself"""
+NO_SUCH_PROGRAM: Final = 127
+NOT_A_PROGRAM: Final = 126
+BY_SIGNAL: Final = 128
+
+
+async def cause_of_death(engine: Engine, settings: DockerSettings, container: str, last_words: bytes, task_id: str = "") -> GraflowError:
+    """The error for a container whose streams have ended before its answer, caused by what it wrote to its standard error last."""
+    try:
+        state = await engine.ended(container, LINGER)
+    except ContainerLostError as error:
+        found: GraflowError = _lost(container, task_id, "it was removed, by somebody else or as the engine was started anew")
+        found.__cause__ = error
+        return found
+    except (ContainerEngineError, ConfigurationError) as error:
+        found = _lost(container, task_id, f"the Docker engine at {engine.host} went away")
+        found.__cause__ = error
+        return found
+    found = _verdict(state, settings, container, task_id)
+    words = last_words.decode("utf-8", "replace").strip()
+    if words:
+        found.__cause__ = RemoteTraceback(words)
+    return found
+
+
+def _verdict(state: Mapping[str, Any] | None, settings: DockerSettings, container: str, task_id: str) -> GraflowError:
+    if state is None:
+        return _lost(container, task_id, "the connection to it broke while it was running")
+    whose = _whose(container, task_id)
+    code = int(state["ExitCode"])
+    if state.get("OOMKilled"):
+        limit = f"{settings.memory >> 20} MiB" if settings.memory % (1 << 20) == 0 else f"{settings.memory} bytes"
+        text = f"{whose} took more than its {limit} of memory and was killed: let it work on less at once, or give it more with memory="
+        return OutOfMemoryError(text, task_id=task_id, limit=settings.memory)
+    if code in (NO_SUCH_PROGRAM, NOT_A_PROGRAM) and not task_id:
+        text = (
+            f"the image {settings.image} has no {settings.python!r} that could be run; say where its Python is: DockerHandler(python=...)"
+        )
+        return ConfigurationError(text, setting="python")
+    name = _signal(code)
+    if name is None:
+        text = f"{whose} ended with exit code {code} before it answered: does the task call os._exit()?"
+        return ChildDiedError(text, task_id=task_id, exit_code=code)
+    why = "did something else kill it, or stop it?" if name in ("SIGKILL", "SIGTERM") else "did C code crash?"
+    return ChildDiedError(f"{whose} was ended by the signal {name}: {why}", task_id=task_id, exit_code=code, signal=name)
+
+
+def _lost(container: str, task_id: str, how: str) -> HandlerError:
+    text = f"{_whose(container, task_id)} was lost: {how}; what the task had done by then is unknown, so retry it only if that does no harm"
+    return ContainerLostError(text, task_id=task_id, container=container)
+
+
+def _whose(container: str, task_id: str) -> str:
+    return f"the container {container[:12]}" + (f" of task {task_id!r}" if task_id else "")
+
+
+def _signal(code: int) -> str | None:
+    """Docker tells the end by a signal as 128 and its number."""
+    try:
+        return signal.Signals(code - BY_SIGNAL).name if code > BY_SIGNAL else None
+    except ValueError:
+        return None

@@ -1,0 +1,109 @@
+"""How code gets into a container: by import, from the main program, or as a signed pickle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from graflow import WorkflowEngine, task
+from graflow.errors import FunctionNotFoundError, PythonVersionError, TaskFailedError
+from graflow.handlers import DockerHandler
+from tests.docker import engines, flows
+
+pytest.importorskip("cloudpickle")
+
+Make = Callable[..., DockerHandler]
+KEY = "a key for tests that is long enough, and of no use elsewhere"
+SCRIPT = """
+import asyncio, sys
+from graflow import WorkflowEngine, task
+from graflow.handlers import DockerHandler
+
+FACTOR = 3
+
+def helper(n):
+    return FACTOR * n
+
+@task(handler="docker")
+def triple(n: int) -> int:
+    return helper(n)
+
+async def main(image, host):
+    async with WorkflowEngine(handlers={"docker": DockerHandler(image, host=host, pull="never", memory="64m")}) as engine:
+        print((await engine.execute(triple, inputs={"n": 4})).output)
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With the program in it, as a script and as a module of a package."""
+    (tmp_path / "program.py").write_text(SCRIPT)
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/selling.py").write_text(SCRIPT)
+    return tmp_path
+
+
+@pytest.fixture
+async def same_python(engine: WorkflowEngine) -> None:
+    """Skip where the image has another minor version of Python, in which no pickle of here can be read."""
+    there = (await engine.execute(flows.python_version)).output
+    if tuple(there) != sys.version_info[:2]:
+        pytest.skip(f"the image has Python {there}, so that pickles of this one cannot be read there")
+
+
+@pytest.mark.parametrize("program", [["program.py"], ["-m", "shop.selling"]])
+async def test_functions_of_the_main_program_run_in_a_container(
+    program: list[str], folder: Path, image: str, docker: engines.Engine, nothing_left: None
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, *program, image, docker.url]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=folder, env=environment)
+    output, _ = await process.communicate()
+    assert (process.returncode, output) == (0, b"12\n")
+
+
+async def test_a_function_without_a_name_runs_in_a_container_where_there_is_a_key(handler: Make, same_python: None) -> None:
+    factor = 5
+
+    @task(handler="docker")
+    def times(n: int) -> int:
+        return factor * n
+
+    async with WorkflowEngine(handlers={"docker": handler()}, secret_key=KEY) as engine:
+        assert (await engine.execute(times, inputs={"n": 4})).output == 20
+
+
+async def test_a_function_without_a_name_needs_a_key(engine: WorkflowEngine) -> None:
+    @task(handler="docker")
+    def nobody(n: int) -> int:
+        return n
+
+    with pytest.raises(FunctionNotFoundError, match="key"):
+        await engine.execute(nobody, inputs={"n": 4})
+
+
+async def test_a_pickle_is_not_given_to_another_python(handler: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    @task(handler="docker")
+    def same(n: int) -> int:
+        return n
+
+    monkeypatch.setattr("graflow.handlers.docker.box.sys", SimpleNamespace(version_info=(3, 99, 0)))
+    async with WorkflowEngine(handlers={"docker": handler()}, secret_key=KEY) as engine:
+        with pytest.raises(TaskFailedError) as caught:
+            await engine.execute(same, inputs={"n": 4})
+        assert (await engine.execute(flows.double, inputs={"n": 4})).output == 8  # by import, whatever the version
+    error = caught.value.__cause__
+    assert isinstance(error, PythonVersionError)
+    assert error.here == "3.99"
+    assert error.there.startswith("3.")
+    assert "use an image of Python 3.99" in str(error)

@@ -1,0 +1,229 @@
+"""Containers of workers: the same results as in process, and nothing left of a worker that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
+from graflow import RunStatus, TaskWorker, WorkflowEngine, parallel, workflow
+from graflow.errors import OutOfMemoryError, TaskFailedError
+from graflow.handlers import DockerHandler
+from graflow.handlers.docker import reaper as reaping
+from graflow.handlers.docker.bin import ContainerBin
+from graflow.handlers.docker.engine import Engine
+from graflow.handlers.docker.labels import Owner, Process
+from graflow.handlers.docker.reaper import Reaper
+from tests.docker import engines, flows
+
+Make = Callable[..., DockerHandler]
+
+
+async def test_tasks_run_in_the_containers_of_a_worker(handler: Make, redis_url: str) -> None:
+    with workflow("mixed") as wf:
+        wf.add(parallel(flows.double, flows.local) >> flows.add_up)
+    async with TaskWorker(redis_url, handlers={"docker": handler(prewarm=1)}), WorkflowEngine(redis_url) as engine:
+        assert (await engine.execute(wf, inputs={"n": 4})).output == 13
+        talked = await engine.execute(flows.talk, inputs={"n": 4, "count": 2})
+        assert talked.output == 2
+        with pytest.raises(TaskFailedError) as caught:
+            await engine.execute(flows.eat, inputs={"megabytes": 400})
+    error = caught.value.__cause__
+    assert isinstance(error, OutOfMemoryError)
+    assert error.limit == 96 << 20
+
+
+class Crew:
+    """Worker processes."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._arguments = arguments
+        self.members: list[asyncio.subprocess.Process] = []
+
+    async def start(self) -> asyncio.subprocess.Process:
+        member = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.docker.worker", *self._arguments, cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE
+        )
+        self.members.append(member)
+        assert member.stdout is not None
+        assert await asyncio.wait_for(member.stdout.readline(), 30) == b"ready\n"
+        return member
+
+
+@asynccontextmanager
+async def crew_of(*arguments: str) -> AsyncIterator[Crew]:
+    crew = Crew(*arguments)
+    try:
+        yield crew
+    finally:
+        for member in crew.members:
+            if member.returncode is None:
+                member.send_signal(signal.SIGINT)
+            await member.wait()
+
+
+@pytest.mark.timeout(120)
+async def test_the_containers_of_a_worker_that_is_killed_are_removed_and_its_tasks_done_elsewhere(
+    docker: engines.Engine, image: str, redis_url: str, eventually: Callable[..., Any], foreign: Callable[..., str]
+) -> None:
+    def theirs(worker: str) -> dict[str, Any]:
+        return docker.containers(f"graflow.worker={worker}")
+
+    other = await asyncio.to_thread(foreign, host="another-host", place="x", worker="gone")
+    async with crew_of(redis_url, docker.url, image) as crew, WorkflowEngine(redis_url) as engine:
+        first = await crew.start()
+        handle = await engine.submit(flows.sleep_once_for_long, inputs={"note": "seen"})
+        async for event in handle.events():
+            if event.type == "progress":
+                break
+        (victim,) = {each["Labels"]["graflow.worker"] for each in (await asyncio.to_thread(docker_of, docker, first.pid)).values()}
+        await crew.start()
+        first.send_signal(signal.SIGKILL)
+        assert (await handle.result(timeout=60)).status is RunStatus.SUCCEEDED
+        await eventually(lambda: not theirs(victim))
+        assert other in await asyncio.to_thread(docker.containers, "graflow.host=another-host")
+
+
+def docker_of(docker: engines.Engine, pid: int) -> dict[str, Any]:
+    return {id: each for id, each in docker.containers("graflow.token").items() if each["Labels"]["graflow.process"].startswith(f"{pid}/")}
+
+
+# ---- the reaper --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign(docker: engines.Engine, image: str) -> Iterator[Callable[..., str]]:
+    """Makes containers with labels as others put them on theirs."""
+    made: list[str] = []
+
+    def make(*, host: str, place: str, worker: str, process: str = "1/0/x", token: str = "t") -> str:
+        labels = {
+            "graflow.host": host,
+            "graflow.place": place,
+            "graflow.worker": worker,
+            "graflow.process": process,
+            "graflow.token": token,
+        }
+        made.append(docker.make(image, labels))
+        return made[-1]
+
+    yield make
+    for each in set(made) & docker.containers("graflow.token").keys():
+        docker.remove(each)
+
+
+@pytest.fixture
+def reapers(docker: engines.Engine) -> Callable[..., Any]:
+    """Makes a reaper of a place, to which these workers are the living ones."""
+
+    @asynccontextmanager
+    async def make(place: str, living: frozenset[str] | None) -> AsyncIterator[Reaper]:
+        async def alive() -> frozenset[str] | None:
+            return living
+
+        engine = await Engine.connect(docker.url)
+        bin = ContainerBin(engine)
+        owner = await asyncio.to_thread(Owner.here, place, "me")
+        try:
+            yield Reaper(engine, owner, alive, bin)
+        finally:
+            await bin.empty()
+            await engine.close()
+
+    return make
+
+
+@pytest.fixture
+def host() -> str:
+    return Owner.here("", "").host
+
+
+async def test_only_containers_of_dead_workers_of_the_same_host_and_place_are_removed(
+    foreign: Callable[..., str], reapers: Any, host: str, docker: engines.Engine, image: str
+) -> None:
+    def make() -> tuple[str, set[str]]:
+        dead = foreign(host=host, place="redis-a", worker="dead")
+        spared = {
+            foreign(host="another-host", place="redis-a", worker="dead"),
+            foreign(host=host, place="redis-b", worker="dead"),
+            foreign(host=host, place="redis-a", worker="alive"),
+        }
+        return dead, spared
+
+    dead, spared = await asyncio.to_thread(make)
+    strange = await asyncio.to_thread(docker.make, image, {"other": "label"})
+    try:
+        async with reapers("redis-a", frozenset({"alive", "me"})) as reaper:
+            assert await reaper.look() == frozenset()  # once is not enough: a worker may be about to begin
+            assert await reaper.look() == {dead}
+            assert await reaper.look() == frozenset()
+        assert spared <= (await asyncio.to_thread(docker.containers, "graflow.token")).keys()
+        assert strange in await asyncio.to_thread(docker.containers, "other=label")
+    finally:
+        await asyncio.to_thread(docker.remove, strange)
+
+
+async def test_a_worker_that_is_there_at_the_second_look_keeps_its_containers(
+    foreign: Callable[..., str], docker: engines.Engine, host: str
+) -> None:
+    await asyncio.to_thread(foreign, host=host, place="redis-a", worker="slow")
+    looks = [frozenset[str](), frozenset({"slow"}), frozenset[str](), frozenset({"slow"})]
+
+    async def living() -> frozenset[str]:
+        return looks.pop(0)
+
+    engine = await Engine.connect(docker.url)
+    reaper = Reaper(engine, await asyncio.to_thread(Owner.here, "redis-a", "me"), living, ContainerBin(engine))
+    assert [await reaper.look() for _ in range(4)] == [frozenset()] * 4
+    await engine.close()
+
+
+async def test_without_leases_the_process_decides(foreign: Callable[..., str], reapers: Any, host: str) -> None:
+    mine = await asyncio.to_thread(Process.mine)
+
+    def make() -> str:
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        foreign(host=host, place=f"memory:{os.getpid()}", worker="w", process=str(mine))
+        foreign(host=host, place="memory:1", worker="w", process=f"{gone.pid}/1/another-namespace")
+        foreign(host=host, place="redis-a", worker="w", process=f"{gone.pid}/1/{mine.namespace}")
+        foreign(host=host, place="memory:1", worker="w", process="nonsense")
+        return foreign(host=host, place=f"memory:{gone.pid}", worker="w", process=f"{gone.pid}/1/{mine.namespace}")
+
+    dead = await asyncio.to_thread(make)
+    async with reapers(f"memory:{os.getpid()}", None) as reaper:
+        await reaper.look()
+        assert await reaper.look() == {dead}
+
+
+async def test_a_process_is_told_from_a_later_one_with_its_number() -> None:
+    def look() -> tuple[bool, bool, bool]:
+        mine = Process.mine()
+        later = Process(mine.pid, "1", mine.namespace)
+        return mine.is_gone(), later.is_gone(), Process.read(str(mine)) == mine
+
+    assert await asyncio.to_thread(look) == (False, True, True)
+
+
+async def test_a_handler_reaps_by_itself(
+    handler: Make,
+    foreign: Callable[..., str],
+    host: str,
+    docker: engines.Engine,
+    eventually: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reaping, "PERIOD", 0.05)
+    namespace = await asyncio.to_thread(lambda: Process.mine().namespace)
+    dead = await asyncio.to_thread(lambda: foreign(host=host, place="memory:1", worker="w", process=f"999999999/1/{namespace}"))
+    async with WorkflowEngine(handlers={"docker": handler()}):
+        await eventually(lambda: dead not in docker.containers("graflow.token"))
