@@ -97,6 +97,38 @@ def docker_of(docker: engines.Engine, pid: int) -> dict[str, Any]:
     return {id: each for id, each in docker.containers("graflow.token").items() if each["Labels"]["graflow.process"].startswith(f"{pid}/")}
 
 
+PROGRAM = """
+import asyncio, sys
+from graflow import WorkflowEngine
+from graflow.handlers import DockerHandler
+from tests.docker import flows
+
+async def main(image, host):
+    async with WorkflowEngine(handlers={"docker": DockerHandler(image, host=host, pull="never", memory="64m")}) as engine:
+        handle = await engine.submit(flows.sleep_after_saying, inputs={"seconds": 600})
+        async for event in handle.events():
+            if event.type == "progress":
+                print(event.data["message"], flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_container_whose_worker_is_killed_ends_by_itself_and_is_removed_by_whoever_comes_next(
+    handler: Make, docker: engines.Engine, image: str, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", PROGRAM, image, docker.url]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert process.stdout is not None
+    container = (await process.stdout.readline()).decode().strip()
+    process.kill()
+    await process.wait()
+    assert await eventually(lambda: not docker.inspect(container)["State"]["Running"])
+    monkeypatch.setattr(reaping, "PERIOD", 0.05)
+    async with WorkflowEngine(handlers={"docker": handler()}):
+        await eventually(lambda: not any(id.startswith(container) for id in docker.containers("graflow.token")))
+
+
 # ---- the reaper --------------------------------------------------------------------------------------------------------
 
 
