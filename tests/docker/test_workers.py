@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
 from graflow import RunStatus, TaskWorker, WorkflowEngine, parallel, workflow
 from graflow.errors import OutOfMemoryError, TaskFailedError
-from graflow.handlers import DockerHandler
+from graflow.handlers import DockerHandler, Handler, ProcessHandler, TaskCall
 from graflow.handlers.docker import reaper as reaping
 from graflow.handlers.docker.bin import ContainerBin
 from graflow.handlers.docker.engine import Engine
@@ -40,6 +40,37 @@ async def test_tasks_run_in_the_containers_of_a_worker(handler: Make, redis_url:
     error = caught.value.__cause__
     assert isinstance(error, OutOfMemoryError)
     assert error.limit == 96 << 20
+
+
+class Mine(Handler):
+    """A handler of the user's own."""
+
+    async def run(self, call: TaskCall) -> Any:
+        return await call.invoke()
+
+
+@pytest.mark.parametrize("where", ["in process", "on a worker"])
+async def test_every_handler_works_beside_the_others_in_one_group(
+    handler: Make, redis_url: str, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kinds = ["coroutine", "thread", "process", "container", "mine"]
+    members = [flows.from_coroutine, flows.from_thread, flows.from_process, flows.from_container, flows.from_mine]
+    handlers: dict[str, Handler] = {"docker": handler(), "process": ProcessHandler(1), "mine": Mine()}
+    with workflow("all") as wf:
+        wf.add(parallel(*members) >> flows.who_was_there)
+    async with AsyncExitStack() as stack:
+        if where == "on a worker":
+            await stack.enter_async_context(TaskWorker(redis_url, handlers=handlers))
+            engine = await stack.enter_async_context(WorkflowEngine(redis_url))
+        else:
+            engine = await stack.enter_async_context(WorkflowEngine(handlers=handlers))
+        handle = await engine.submit(wf)
+        progress = [event.data["message"] async for event in handle.events() if event.type == "progress"]
+        result = await handle.result()
+    assert [result[member] for member in members] == kinds
+    assert result.output == sorted(kinds)
+    assert sorted(progress) == sorted(kinds)
+    assert {"here is process", "here is container"} <= {record.getMessage() for record in caplog.records}
 
 
 class Crew:
@@ -100,7 +131,7 @@ def docker_of(docker: engines.Engine, pid: int) -> dict[str, Any]:
 PROGRAM = """
 import asyncio, sys
 from graflow import WorkflowEngine
-from graflow.handlers import DockerHandler
+from graflow.handlers import DockerHandler, Handler, ProcessHandler, TaskCall
 from tests.docker import flows
 
 async def main(image, host):
