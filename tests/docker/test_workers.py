@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
-from graflow import RunStatus, TaskWorker, WorkflowEngine, parallel, workflow
+from graflow import RunStatus, TaskWorker, WorkflowEngine, best_effort, parallel, workflow
 from graflow.errors import OutOfMemoryError, TaskFailedError
 from graflow.handlers import DockerHandler, Handler, ProcessHandler, TaskCall
 from graflow.handlers.docker import reaper as reaping
@@ -121,6 +121,39 @@ async def test_the_containers_of_a_worker_that_is_killed_are_removed_and_its_tas
         first.send_signal(signal.SIGKILL)
         assert (await handle.result(timeout=60)).status is RunStatus.SUCCEEDED
         await eventually(lambda: not theirs(victim))
+        assert other in await asyncio.to_thread(docker.containers, "graflow.host=another-host")
+
+
+@pytest.mark.timeout(240)
+async def test_a_worker_killed_amid_a_storm_leaves_nothing_and_each_of_its_tasks_ends_as_it_should(
+    docker: engines.Engine, image: str, redis_url: str, eventually: Callable[..., Any], foreign: Callable[..., str]
+) -> None:
+    other = await asyncio.to_thread(foreign, host="another-host", place="x", worker="gone")
+    members: list[Any] = []
+    for n in range(60):
+        if n % 10 == 0:
+            members.append(flows.fail.clone(f"fail{n}", n=n))
+        elif n % 20 == 1:
+            members.append(flows.eat.clone(f"eat{n}", megabytes=200))
+        else:
+            members.append(flows.double.clone(f"good{n}", n=n))
+    async with crew_of(redis_url, docker.url, image) as crew, WorkflowEngine(redis_url) as engine:
+        victim = await crew.start()
+        handle = await engine.submit(parallel(*members, name="all").with_policy(best_effort))
+        ended = 0
+        async for event in handle.events():
+            ended += event.type in ("task_succeeded", "task_failed")
+            if ended == 10:
+                break
+        await crew.start()
+        victim.send_signal(signal.SIGKILL)
+        result = await handle.result(timeout=200)
+        causes = {id: type(error.__cause__) for id, error in result.errors.items()}
+        assert causes == {task.id: OutOfMemoryError if "eat" in task.id else ValueError for task in members if "good" not in task.id}
+        assert all(result[id] == 2 * int(id.removeprefix("good")) for id in result.results if id.startswith("good"))
+        settled = [event.task_id async for event in handle.events() if event.type in ("task_succeeded", "task_failed")]
+        assert len(settled) == len(set(settled)) >= len(members)
+        await eventually(lambda: not docker_of(docker, victim.pid))
         assert other in await asyncio.to_thread(docker.containers, "graflow.host=another-host")
 
 
