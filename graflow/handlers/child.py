@@ -60,9 +60,9 @@ class Child:
         self._kills = kills
         self._last_words = ""
         self._call: TaskCall | None = None
-        self.calls = 0
+        self.calls: int = 0
         """calls that it has run"""
-        self.answered = False
+        self.answered: bool = False
         """whether its last call came to its end, with whatever outcome"""
 
     @classmethod

@@ -80,7 +80,7 @@ class Conversation:
         self._trusted = trusted
         self._buffer = bytearray()
         self._calls = 0
-        self.settled = True
+        self.settled: bool = True
         """whether the last call was answered, with whatever outcome: the child can take another"""
         self.memory: int = 0
         """bytes that the child took after its last call, where that was asked for"""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from graflow.core.identity import reference
 from graflow.errors import UntrustedPayloadError
-from graflow.wire import pickling
 from graflow.wire.keys import VARIABLE, Claims, Opened, Signer, check, no_key, signer_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
     from graflow.wire.sources import CodeKind
 
@@ -37,8 +37,8 @@ class RunSigner:
     __slots__ = ("_pickles", "run_id", "signer", "used")
 
     def __init__(self, signer: Signer, run_id: str) -> None:
-        self.signer = signer
-        self.run_id = run_id
+        self.signer: Signer = signer
+        self.run_id: str = run_id
         self.used: bool = False
         """whether anything was signed: then the bytes are this run's alone"""
         self._pickles: dict[int, tuple[Any, bytes]] = {}
@@ -57,12 +57,12 @@ class RunSigner:
     def seal_value(self, value: Any) -> bytes:
         """The envelope of a value. Raises like :meth:`seal`."""
         self.used = True
-        return self.signer.seal(Claims("value", self.run_id, (), ""), pickling.dumps(value, "Pickled"))
+        return self.signer.seal(Claims("value", self.run_id, (), ""), _pickling().dumps(value, "Pickled"))
 
     def _pickled(self, code: Any, what: str) -> bytes:
         known = self._pickles.get(id(code))
         if known is None:
-            known = self._pickles[id(code)] = (code, pickling.dumps(code, what))
+            known = self._pickles[id(code)] = (code, _pickling().dumps(code, what))
         return known[1]
 
 
@@ -72,7 +72,7 @@ class ToSign:
     __slots__ = ("code", "kind", "owners")
 
     def __init__(self, code: Any, kind: CodeKind) -> None:
-        self.code = code
+        self.code: Any = code
         self.kind: CodeKind = kind
         self.owners: dict[str, None] = {}
 
@@ -134,7 +134,7 @@ class SentCode:
         if self._loaded is _NOTHING:
             data = self.pickled()
             assert self._opened is not None
-            self._loaded = pickling.loads(data, self._opened.claims.name)
+            self._loaded = _pickling().loads(data, self._opened.claims.name)
         return self._loaded
 
 
@@ -168,6 +168,13 @@ class _Signing:
 
     def __exit__(self, *_: object) -> None:
         _current.reset(self._token)
+
+
+def _pickling() -> ModuleType:
+    """Imported when it is first needed: most processes neither make a pickle nor open one."""
+    from graflow.wire import pickling
+
+    return pickling
 
 
 _NOBODY: Final = nullcontext(None)
@@ -232,7 +239,7 @@ class Pickled(Generic[T]):
             raise no_key(what)
         opened = run.signer.open(envelope, what)
         check(opened.claims, what, kind="value", run_id=run.run_id)
-        return pickling.loads(opened.pickle, what)
+        return _pickling().loads(opened.pickle, what)
 
     def envelope(self) -> bytes | None:
         """What it travels as in the run that is going on; None without a key. Within its run one that arrived travels on as it came, unopened.

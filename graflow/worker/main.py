@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from graflow.errors import BackendUnavailableError, GraflowError
 from graflow.worker.config import assemble
 from graflow.worker.settings import Command, Settings, read_command
-from graflow.worker.supervisor import Lifeline, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from graflow.worker.supervisor import Lifeline
     from graflow.worker.worker import TaskWorker
 
 T = TypeVar("T")
@@ -38,12 +38,18 @@ MISUSED: Final = 2
 
 def aworker(settings: Settings, lifeline: int | None = None) -> int:
     """Run tasks until told to stop."""
-    line = None if lifeline is None else Lifeline(lifeline, settings.grace)
+    line = None if lifeline is None else _lifeline(lifeline, settings.grace)
     _log(settings.log_level)
     _find_modules()
     worker = assemble(settings, remote=True)
     _run(serve(worker, ready=None if line is None else line.ready), then=_leave_stuck_threads)
     return 0
+
+
+def _lifeline(descriptor: int, grace: float) -> Lifeline:
+    from graflow.worker.supervisor import Lifeline
+
+    return Lifeline(descriptor, grace)
 
 
 def aworkers(workers: Sequence[Settings], arguments: Sequence[str]) -> int:
@@ -57,6 +63,8 @@ def aworkers(workers: Sequence[Settings], arguments: Sequence[str]) -> int:
 
 
 async def _supervise(commands: dict[str, list[str]], grace: float) -> int:
+    from graflow.worker.supervisor import Supervisor  # the many workers without one do without what it imports
+
     return await Supervisor(commands, grace).run()
 
 

@@ -14,7 +14,6 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from graflow.errors import ConfigurationError
 from graflow.worker import given as values
 from graflow.worker.assembly import BY_DEFAULT, KINDS, HandlerPlan, kind_of, known_kind
-from graflow.worker.entries import read_file
 from graflow.worker.given import LEVELS, Given, checked, listed
 
 if TYPE_CHECKING:
@@ -171,6 +170,8 @@ class Layers:
             if worker is not None:
                 raise ConfigurationError(f"--worker {worker}: is a worker of a file; name it with --config", setting="worker")
             return [self._settings(None, None)]
+        from graflow.worker.entries import read_file  # the many workers without a file do without what it imports
+
         file = read_file(path)
         chosen = [file.entry(worker)] if worker is not None else list(file.entries.values())
         own = self._over("worker_id")

@@ -81,8 +81,8 @@ async def test_a_large_plan_makes_room_for_the_next_before_that_is_decoded(redis
     keys = await uploaded(redis_client, "one", "two")
     await store.load(keys[0])
     await store.load(keys[1])
-    assert store.at_hand(keys[0]) is None
-    assert store.at_hand(keys[1]) is not None
+    assert store.at_hand(keys[0], "r") is None
+    assert store.at_hand(keys[1], "r") is not None
 
 
 async def test_large_plans_that_are_run_side_by_side_are_not_fetched_in_turns(redis_client: RedisClient) -> None:
@@ -91,7 +91,7 @@ async def test_large_plans_that_are_run_side_by_side_are_not_fetched_in_turns(re
     for _ in range(3):
         for key in keys:
             await store.load(key)
-    assert None not in map(store.at_hand, keys)
+    assert None not in [store.at_hand(key, "r") for key in keys]
     assert 3 * NODES < MOST_NODES
 
 

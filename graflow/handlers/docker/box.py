@@ -56,7 +56,7 @@ class Box:
         self.container = container
         self.mounts = mounts
         self.ready = ready
-        self.flooded = False
+        self.flooded: bool = False
         self._engine = engine
         self._settings = settings
         self._token = token

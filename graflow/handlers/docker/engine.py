@@ -46,8 +46,8 @@ class Engine:
 
     def __init__(self, host: str, client: Client, connector: aiohttp.BaseConnector | None, *, patience: float | None = None) -> None:
         self.host = host
-        self.away = False
-        self.leaving = False
+        self.away: bool = False
+        self.leaving: bool = False
         self._closed = False
         self._client = client
         self._connector = connector

@@ -132,7 +132,7 @@ class DockerHandler(Handler):
         engine_grace: float = 30.0,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        self.settings = settings.check(given)
+        self.settings: settings.DockerSettings = settings.check(given)
         self.concurrency: int | None = self.settings.concurrency
         self.timeout: float | None = self.settings.timeout
         self._worker: WorkerInfo | None = None

@@ -32,7 +32,7 @@ class DockerLink:
         self._ended = False
         self._early: deque[bytes] = deque()
         self.heard: Callable[[bytes], None] | None = None
-        self.last_words = b""
+        self.last_words: bytes = b""
 
     async def open(self) -> None:
         """Attach."""

@@ -45,8 +45,8 @@ class Link:
         self._listening = False
         self.calls: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         """frames for the main thread"""
-        self.cancelled = False
-        self.number = 0
+        self.cancelled: bool = False
+        self.number: int = 0
         """of the call that is being run"""
 
     # ---- frames ----

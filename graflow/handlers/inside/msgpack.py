@@ -23,8 +23,8 @@ class Ext:
     __slots__ = ("code", "data")
 
     def __init__(self, code: int, data: bytes) -> None:
-        self.code = code
-        self.data = data
+        self.code: int = code
+        self.data: bytes = data
 
 
 # ---- writing -----------------------------------------------------------------------------------------------------------

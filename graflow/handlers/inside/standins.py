@@ -23,10 +23,13 @@ class Anything(type):
             raise AttributeError(name)
         return StandIn()
 
-    def __or__(cls, other: Any) -> Any:
-        return StandIn()
 
-    __ror__ = __rshift__ = __rrshift__ = __lshift__ = __getitem__ = __or__
+def _drawn(self: Any, other: Any) -> Any:
+    return StandIn()
+
+
+for _operator in ("or", "ror", "rshift", "rrshift", "lshift", "rlshift", "getitem"):
+    setattr(Anything, f"__{_operator}__", _drawn)
 
 
 class StandIn(metaclass=Anything):
@@ -52,10 +55,9 @@ class StandIn(metaclass=Anything):
     def __iter__(self) -> Any:
         return iter(())
 
-    def __or__(self, other: Any) -> Any:
-        return StandIn()
 
-    __ror__ = __rshift__ = __rrshift__ = __lshift__ = __rlshift__ = __getitem__ = __or__
+for _operator in ("or", "ror", "rshift", "rrshift", "lshift", "rlshift", "getitem"):
+    setattr(StandIn, f"__{_operator}__", _drawn)
 
 
 class StandInTask(StandIn):
@@ -106,7 +108,7 @@ class RetryLater(Exception):
 
     def __init__(self, after: float) -> None:
         super().__init__(after)
-        self.after = float(after)
+        self.after: float = float(after)
 
 
 class SuspendStep(Exception):
