@@ -24,7 +24,7 @@ LONGEST = 1 << 16
 class PrintedLines(io.TextIOBase):
     """Stands for ``sys.stdout`` or ``sys.stderr``: each line is a frame."""
 
-    encoding = "utf-8"
+    encoding: str = "utf-8"
     errors: str | None = "backslashreplace"
     line_buffering: bool = True
 
