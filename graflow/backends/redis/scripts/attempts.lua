@@ -54,8 +54,8 @@ end
 -- version, run, plan, generation | node, cycle, attempt, retries, lost workers
 local function message(r, n, cycle, attempt, retries, lost)
   if not r.prefix then r.prefix = char(0x99) .. pack(1, r.id, r.digest, r.v[GENERATION]) end
-  r.tail = r.tail or string.format(' %d %s', r.v[GENERATION], r.id)
-  local who = cycle == 1 and attempt == 1 and n .. r.tail or n .. ':' .. cycle .. ':' .. attempt .. r.tail
+  r.whose = r.whose or string.format(' %d %s', r.v[GENERATION], r.id)
+  local who = cycle == 1 and attempt == 1 and n .. r.whose or n .. ':' .. cycle .. ':' .. attempt .. r.whose
   return r.prefix .. pack(n, cycle, attempt, retries, lost), who
 end
 
