@@ -17,7 +17,7 @@ from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.deliveries import CANNOT_RUN, RedisDelivery, admit_policy, make_delivery
 from graflow.backends.redis.desk import TICK, Desk, Entries, less
-from graflow.backends.redis.entries import Brought, Entry, Reply, Token, decode_entry, read_reply
+from graflow.backends.redis.entries import Brought, Entry, Reply, Token, read_entry, read_reply
 from graflow.backends.redis.faults import code_of
 from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.keys import parse_stream
@@ -209,23 +209,13 @@ class Crew:
 
     async def _put_back(self, desk: Desk, reading: asyncio.Future[Entries], consumer: str) -> None:
         await desk.unblock()
-        await self._send_back([entry for entry in await reading if entry[0] != TICK], consumer)
-
-    async def _send_back(self, entries: Entries, consumer: str) -> None:
-        back: list[tuple[Any, ...]] = []
-        for stream, id, field, text in entries:
-            if field == b"m":
-                entry = decode_entry(text)
-                who = (stream, id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
-                back.append((*who, "b", as_text(text), False, False, False))
-        if back:
-            await chores.send(self._client, consumer, back)
+        await chores.send_back(self._client, consumer, [entry for entry in await reading if entry[0] != TICK])
 
     async def _return_pending(self, desk: Desk) -> None:
         """Attempts that a call cut short has handed to this name are put back in line, lest they count as lost with their worker."""
         try:
             entries = await self._unknown_pending(desk.every_stream())
-            await self._send_back(entries, self.consumer)
+            await chores.send_back(self._client, self.consumer, entries)
         except BackendUnavailableError as error:
             _log.warning("worker %s cannot put back what it had been handed: %s", self.name, error, extra={"worker_id": self.name})
 
@@ -300,7 +290,10 @@ class Crew:
         for told in reply.stops:  # the others hear of it a moment later
             self._hands.stop(told)
         for brought in reply.deliveries:
-            entry = decode_entry(brought.text)
+            entry = read_entry(brought.text)
+            if entry is None:
+                await chores.bury(self._client, brought.token, b"m", brought.text)
+                continue
             plan = self._plans.at_hand(entry.plan, entry.run_id)
             delivery = await self._deliver(brought, entry, plan)
             if delivery is not None:

@@ -36,6 +36,14 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
 decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
 
 
+def read_entry(text: bytes) -> Entry | None:
+    """The same of what may be anything; None if it is no message of ours."""
+    try:
+        return decode_entry(text)
+    except msgspec.MsgspecError:
+        return None
+
+
 class Token(NamedTuple):
     """What proves that an attempt was handed out. Ids are unique within one stream only."""
 
