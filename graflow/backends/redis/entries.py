@@ -61,6 +61,9 @@ class Brought(NamedTuple):
     inputs: list[Any] | None
 
 
+UNKNOWN: Final = -2
+
+
 class Reply(NamedTuple):
     """What a call of ``settle`` or ``claim`` gives back."""
 
@@ -69,7 +72,7 @@ class Reply(NamedTuple):
     continuations: list[tuple[Token, bytes]]
     odd: list[tuple[Token, bytes, bytes]]
     due: int
-    """milliseconds until delayed work is due, -1 for never"""
+    """milliseconds until delayed work is due, -1 for never, UNKNOWN where nobody has looked"""
     stops: list[bytes]
     """what all workers are told about attempts that no longer count"""
 
