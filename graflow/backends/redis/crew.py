@@ -198,7 +198,8 @@ class Crew:
             async with asyncio.timeout_at(self._due):
                 await desk.freed.wait()
         except TimeoutError:
-            return await self._claim(desk, [])
+            if self.consumer:  # else the lease has lapsed meanwhile, and what would be handed out would be nobody's
+                return await self._claim(desk, [])
         return []
 
     async def _wait_for_work(self, desk: Desk) -> list[Delivery]:
