@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graflow.core.channel import Channel
 from graflow.core.context import BaseContext, SyncTaskContext, TaskContext
 from graflow.handlers.inside.link import finish
 from graflow.wire import codec
+from graflow.wire.keys import signer_of
+from graflow.wire.signing import signing_for
 from graflow.wire.tasks import encode_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from graflow.handlers.inside.calls import Requests
+    from graflow.wire.keys import Signer
 
 T = TypeVar("T")
 
@@ -131,3 +135,13 @@ def directives(context: BaseContext) -> dict[str, Any] | None:
         told["iteration"] = codec.encode([data, dict(asked.iteration.arguments)], name="next_iteration")
     told["new"] = [[encode_task(request.task), request.ignore_existing, request.goto] for request in asked.new]
     return told
+
+
+def scope(run_id: str) -> AbstractContextManager[Any]:
+    """Around a call: values that opted in are signed and verified for its run, where the environment has the key."""
+    return signing_for(_signer(), run_id)
+
+
+@cache
+def _signer() -> Signer | None:
+    return signer_of()

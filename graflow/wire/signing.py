@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from graflow.wire.sources import CodeKind
 
-__all__ = ["VARIABLE", "Pickled", "RunSigner", "SentCode", "Signer", "current", "may_hold_values", "signer_of", "signing_for"]
+__all__ = ["VARIABLE", "Pickled", "RunSigner", "SentCode", "Signer", "ToSign", "current", "may_hold_values", "signer_of", "signing_for"]
 
 T = TypeVar("T")
 
@@ -64,6 +64,17 @@ class RunSigner:
         if known is None:
             known = self._pickles[id(code)] = (code, pickling.dumps(code, what))
         return known[1]
+
+
+class ToSign:
+    """Code without an importable name, and who may use it, in the order in which they were met."""
+
+    __slots__ = ("code", "kind", "owners")
+
+    def __init__(self, code: Any, kind: CodeKind) -> None:
+        self.code = code
+        self.kind: CodeKind = kind
+        self.owners: dict[str, None] = {}
 
 
 class SentCode:

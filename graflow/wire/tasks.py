@@ -23,7 +23,7 @@ from graflow.wire import codec
 from graflow.wire.envelopes import enveloped, opened, reading
 from graflow.wire.keys import Signer
 from graflow.wire.local import LocalCode, refer, this_process, unsendable
-from graflow.wire.signing import RunSigner, SentCode
+from graflow.wire.signing import RunSigner, SentCode, ToSign
 from graflow.wire.sources import SIGNED, CodeKind, CodeSource
 from graflow.wire.standins import SentFunction, error_class, itself, sent_reference
 
@@ -73,17 +73,6 @@ class Tables(msgspec.Struct, array_like=True):
     signed: list[bytes] = []
 
 
-class _ToSign:
-    """Code without an importable name, and who may use it, in the order in which they were met."""
-
-    __slots__ = ("code", "kind", "owners")
-
-    def __init__(self, code: Any, kind: CodeKind) -> None:
-        self.code = code
-        self.kind: CodeKind = kind
-        self.owners: dict[str, None] = {}
-
-
 class TaskWriter:
     """Fills the tables with what tasks are made of.
 
@@ -102,10 +91,10 @@ class TaskWriter:
         self._kinds: dict[tuple[int, int], int] = {}
         self._functions: dict[int, int] = {}
         self._options: dict[int, int] = {}
-        self._to_sign: list[_ToSign] = []
+        self._to_sign: list[ToSign] = []
         self._places: dict[tuple[int, CodeKind], int] = {}
-        self._touched: list[_ToSign] = []
-        self._users: dict[int, list[_ToSign]] = {}  # by functions, options and kinds: what of them is signed
+        self._touched: list[ToSign] = []
+        self._users: dict[int, list[ToSign]] = {}  # by functions, options and kinds: what of them is signed
 
     def kind(self, task: Task[..., Any]) -> int:
         """The number of the task's kind.
@@ -138,7 +127,7 @@ class TaskWriter:
         place = self._places.get((id(code), kind))
         if place is None:
             place = self._places[id(code), kind] = len(self._to_sign)
-            self._to_sign.append(_ToSign(code, kind))
+            self._to_sign.append(ToSign(code, kind))
         each = self._to_sign[place]
         each.owners[owner] = None
         self._touched.append(each)

@@ -247,3 +247,46 @@ def sleep_once_for_long(ctx: SyncTaskContext, note: str) -> int:
     if ctx.attempt == 1:
         time.sleep(600)
     return ctx.attempt
+
+
+@task
+async def from_coroutine(ctx: TaskContext) -> str:
+    await ctx.channel.append("who", "coroutine")
+    ctx.progress(1, 1, "coroutine")
+    return "coroutine"
+
+
+@task
+def from_thread(ctx: SyncTaskContext) -> str:
+    ctx.channel.append("who", "thread")
+    ctx.progress(1, 1, "thread")
+    return "thread"
+
+
+@task(handler="process")
+def from_process(ctx: SyncTaskContext) -> str:
+    ctx.channel.append("who", "process")
+    ctx.progress(1, 1, "process")
+    ctx.logger.warning("here is %s", "process")
+    return "process"
+
+
+@task(handler="docker")
+def from_container(ctx: SyncTaskContext) -> str:
+    ctx.channel.append("who", "container")
+    ctx.progress(1, 1, "container")
+    ctx.logger.warning("here is %s", "container")
+    return "container"
+
+
+@task(handler="mine")
+async def from_mine(ctx: TaskContext) -> str:
+    await ctx.channel.append("who", "mine")
+    ctx.progress(1, 1, "mine")
+    return "mine"
+
+
+@task(handler="docker")
+def who_was_there(ctx: SyncTaskContext) -> list[str]:
+    """In a container again: what all the others have written."""
+    return sorted(ctx.channel.get("who"))

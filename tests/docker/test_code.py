@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from graflow import WorkflowEngine, task
+import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
+from graflow import TaskWorker, WorkflowEngine, task
 from graflow.errors import FunctionNotFoundError, PythonVersionError, TaskFailedError
 from graflow.handlers import DockerHandler
 from tests.docker import engines, flows
@@ -22,7 +23,8 @@ Make = Callable[..., DockerHandler]
 KEY = "a key for tests that is long enough, and of no use elsewhere"
 SCRIPT = """
 import asyncio, sys
-from graflow import WorkflowEngine, task
+import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
+from graflow import TaskWorker, WorkflowEngine, task
 from graflow.handlers import DockerHandler
 
 FACTOR = 3
@@ -81,6 +83,17 @@ async def test_a_function_without_a_name_runs_in_a_container_where_there_is_a_ke
 
     async with WorkflowEngine(handlers={"docker": handler()}, secret_key=KEY) as engine:
         assert (await engine.execute(times, inputs={"n": 4})).output == 20
+
+
+async def test_a_function_without_a_name_travels_to_the_container_of_a_worker(handler: Make, same_python: None, redis_url: str) -> None:
+    factor = 7
+
+    @task(handler="docker")
+    def times(n: int) -> int:
+        return factor * n
+
+    async with TaskWorker(redis_url, handlers={"docker": handler()}, secret_key=KEY), WorkflowEngine(redis_url, secret_key=KEY) as engine:
+        assert (await engine.execute(times, inputs={"n": 4})).output == 28
 
 
 async def test_a_function_without_a_name_needs_a_key(engine: WorkflowEngine) -> None:

@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
-from graflow import RunStatus, TaskWorker, WorkflowEngine, parallel, workflow
+from graflow import RunStatus, TaskWorker, WorkflowEngine, best_effort, parallel, workflow
 from graflow.errors import OutOfMemoryError, TaskFailedError
-from graflow.handlers import DockerHandler
+from graflow.handlers import DockerHandler, Handler, ProcessHandler, TaskCall
 from graflow.handlers.docker import reaper as reaping
 from graflow.handlers.docker.bin import ContainerBin
 from graflow.handlers.docker.engine import Engine
@@ -40,6 +40,37 @@ async def test_tasks_run_in_the_containers_of_a_worker(handler: Make, redis_url:
     error = caught.value.__cause__
     assert isinstance(error, OutOfMemoryError)
     assert error.limit == 96 << 20
+
+
+class Mine(Handler):
+    """A handler of the user's own."""
+
+    async def run(self, call: TaskCall) -> Any:
+        return await call.invoke()
+
+
+@pytest.mark.parametrize("where", ["in process", "on a worker"])
+async def test_every_handler_works_beside_the_others_in_one_group(
+    handler: Make, redis_url: str, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kinds = ["coroutine", "thread", "process", "container", "mine"]
+    members = [flows.from_coroutine, flows.from_thread, flows.from_process, flows.from_container, flows.from_mine]
+    handlers: dict[str, Handler] = {"docker": handler(), "process": ProcessHandler(1), "mine": Mine()}
+    with workflow("all") as wf:
+        wf.add(parallel(*members) >> flows.who_was_there)
+    async with AsyncExitStack() as stack:
+        if where == "on a worker":
+            await stack.enter_async_context(TaskWorker(redis_url, handlers=handlers))
+            engine = await stack.enter_async_context(WorkflowEngine(redis_url))
+        else:
+            engine = await stack.enter_async_context(WorkflowEngine(handlers=handlers))
+        handle = await engine.submit(wf)
+        progress = [event.data["message"] async for event in handle.events() if event.type == "progress"]
+        result = await handle.result()
+    assert [result[member] for member in members] == kinds
+    assert result.output == sorted(kinds)
+    assert sorted(progress) == sorted(kinds)
+    assert {"here is process", "here is container"} <= {record.getMessage() for record in caplog.records}
 
 
 class Crew:
@@ -93,8 +124,73 @@ async def test_the_containers_of_a_worker_that_is_killed_are_removed_and_its_tas
         assert other in await asyncio.to_thread(docker.containers, "graflow.host=another-host")
 
 
+@pytest.mark.timeout(240)
+async def test_a_worker_killed_amid_a_storm_leaves_nothing_and_each_of_its_tasks_ends_as_it_should(
+    docker: engines.Engine, image: str, redis_url: str, eventually: Callable[..., Any], foreign: Callable[..., str]
+) -> None:
+    other = await asyncio.to_thread(foreign, host="another-host", place="x", worker="gone")
+    members: list[Any] = []
+    for n in range(60):
+        if n % 10 == 0:
+            members.append(flows.fail.clone(f"fail{n}", n=n))
+        elif n % 20 == 1:
+            members.append(flows.eat.clone(f"eat{n}", megabytes=200))
+        else:
+            members.append(flows.double.clone(f"good{n}", n=n))
+    async with crew_of(redis_url, docker.url, image) as crew, WorkflowEngine(redis_url) as engine:
+        victim = await crew.start()
+        handle = await engine.submit(parallel(*members, name="all").with_policy(best_effort))
+        ended = 0
+        async for event in handle.events():
+            ended += event.type in ("task_succeeded", "task_failed")
+            if ended == 10:
+                break
+        await crew.start()
+        victim.send_signal(signal.SIGKILL)
+        result = await handle.result(timeout=200)
+        causes = {id: type(error.__cause__) for id, error in result.errors.items()}
+        assert causes == {task.id: OutOfMemoryError if "eat" in task.id else ValueError for task in members if "good" not in task.id}
+        assert all(result[id] == 2 * int(id.removeprefix("good")) for id in result.results if id.startswith("good"))
+        settled = [event.task_id async for event in handle.events() if event.type in ("task_succeeded", "task_failed")]
+        assert len(settled) == len(set(settled)) >= len(members)
+        await eventually(lambda: not docker_of(docker, victim.pid))
+        assert other in await asyncio.to_thread(docker.containers, "graflow.host=another-host")
+
+
 def docker_of(docker: engines.Engine, pid: int) -> dict[str, Any]:
     return {id: each for id, each in docker.containers("graflow.token").items() if each["Labels"]["graflow.process"].startswith(f"{pid}/")}
+
+
+PROGRAM = """
+import asyncio, sys
+from graflow import WorkflowEngine
+from graflow.handlers import DockerHandler, Handler, ProcessHandler, TaskCall
+from tests.docker import flows
+
+async def main(image, host):
+    async with WorkflowEngine(handlers={"docker": DockerHandler(image, host=host, pull="never", memory="64m")}) as engine:
+        handle = await engine.submit(flows.sleep_after_saying, inputs={"seconds": 600})
+        async for event in handle.events():
+            if event.type == "progress":
+                print(event.data["message"], flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_container_whose_worker_is_killed_ends_by_itself_and_is_removed_by_whoever_comes_next(
+    handler: Make, docker: engines.Engine, image: str, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", PROGRAM, image, docker.url]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert process.stdout is not None
+    container = (await process.stdout.readline()).decode().strip()
+    process.kill()
+    await process.wait()
+    assert await eventually(lambda: not docker.inspect(container)["State"]["Running"])
+    monkeypatch.setattr(reaping, "PERIOD", 0.05)
+    async with WorkflowEngine(handlers={"docker": handler()}):
+        await eventually(lambda: not any(id.startswith(container) for id in docker.containers("graflow.token")))
 
 
 # ---- the reaper --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graflow import RetryLater, SyncTaskContext, TaskContext, TypedChannel, task
+from graflow.wire.signing import Pickled
 
 
 class Colour(enum.Enum):
@@ -242,3 +243,22 @@ def leaves_a_thread(ctx: SyncTaskContext) -> None:
 @task(handler="process")
 def environment(name: str) -> str | None:
     return os.environ.get(name)
+
+
+class Model:
+    """No plain value, and no dataclass: only a pickle of it can travel."""
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+
+@task(handler="process")
+def train(factor: int) -> Pickled[Model]:
+    return Pickled(Model(factor))
+
+
+@task(handler="process")
+def predict(ctx: SyncTaskContext, train: Pickled[Model], n: int) -> int:
+    ctx.channel.set("model", train)
+    again: Pickled[Model] = ctx.channel.get("model")
+    return train.value.factor * n + again.value.factor

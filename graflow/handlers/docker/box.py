@@ -83,7 +83,7 @@ class Box:
     def doze(self, died: Callable[[Box], None]) -> None:
         """Watch over it while nobody uses it: ``died`` is called with it if it ends."""
         watch = asyncio.create_task(self._link.watch(), name=f"graflow-docker-watch-{self.container[:12]}")
-        watch.add_done_callback(lambda watch: None if watch.cancelled() else died(self))
+        watch.add_done_callback(lambda watch: None if watch.cancelled() or self._watch is not watch else died(self))
         self._watch = watch
 
     async def wake(self) -> bool:

@@ -41,11 +41,14 @@ class Engine:
     Attributes:
         host: where it is.
         away: whether it did not answer when it was last asked.
+        leaving: whether nobody wants to wait for it any more.
     """
 
     def __init__(self, host: str, client: Client, connector: aiohttp.BaseConnector | None, *, patience: float | None = None) -> None:
         self.host = host
         self.away = False
+        self.leaving = False
+        self._closed = False
         self._client = client
         self._connector = connector
         self._patience = patience or PATIENCE
@@ -62,6 +65,7 @@ class Engine:
 
     async def close(self) -> None:
         """Close the client and its connections."""
+        self.leaving = self._closed = True
         await self._client.close()
         if self._connector is not None:
             await self._connector.close()
@@ -88,7 +92,7 @@ class Engine:
             try:
                 await self.version()
             except ContainerEngineError:
-                if loop.time() >= until:
+                if self.leaving or loop.time() >= until:
                     raise
                 await asyncio.sleep(min(AGAIN, max(0.0, until - loop.time())))
             else:
@@ -196,6 +200,9 @@ class Engine:
         import aiodocker
         import aiohttp
 
+        if self._closed:  # by a task that has outlived its worker
+            request.close()
+            raise ContainerEngineError(f"the connection to the Docker engine at {self.host} was closed with its handler", host=self.host)
         limit = asyncio.timeout(patience or self._patience)
         try:
             async with limit:

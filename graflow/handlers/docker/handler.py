@@ -197,6 +197,8 @@ class DockerHandler(Handler):
         """Remove all containers, and close the connections."""
         engine, bin, pool = self._engine, self._bin, self._pool
         self._engine, self._bin, self._pool = None, None, None
+        if engine is not None:
+            engine.leaving = True
         for chore in self._chores:
             chore.cancel()
         if self._chores:
@@ -295,7 +297,7 @@ class DockerHandler(Handler):
             try:
                 return await maker.make(code, purpose)
             except ContainerEngineError:
-                if not engine.away or loop.time() >= until:
+                if not engine.away or engine.leaving or loop.time() >= until:
                     raise
                 logger.warning("the Docker engine at %s is away; waiting for it", engine.host, extra={"engine": engine.host})
                 await engine.back(until - loop.time())

@@ -15,6 +15,7 @@ from graflow.handlers.inside.functions import Functions, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from graflow.handlers.inside.link import Link
     from graflow.handlers.inside.output import PrintedLines
@@ -28,6 +29,7 @@ class Kit:
         decode: and back.
         make_context: the context of a call, for an ``async def`` or a ``def``.
         directives: what the task asked of its run, in plain values.
+        scope: around a call of a run: where there is a key, signed values of that run can be opened and made inside.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class Kit:
         decode: Callable[[bytes], Any],
         make_context: Callable[[Requests, dict[str, Any], bool], Any],
         directives: Callable[[Any], dict[str, Any] | None],
+        scope: Callable[[str], AbstractContextManager[Any]],
     ) -> None:
         self.encode = encode
         self.decode = decode
         self.make_context = make_context
         self.directives = directives
+        self.scope = scope
 
 
 class Requests:
@@ -114,7 +118,7 @@ class Caller:
         self._link.cancelled, self._link.number = False, number
         answer: tuple[Any, ...] = ()
         with UserCode() as code:
-            answer = self._run(number, what)
+            answer = contextvars.Context().run(self._run, number, what)
         for stream in self._printed:
             stream.finish()
         if what["measure"]:
@@ -128,12 +132,13 @@ class Caller:
 
     def _run(self, number: int, what: dict[str, Any]) -> tuple[Any, ...]:
         function = self._functions.find(what["reference"], what["pickled"], what["main"])
-        arguments: dict[str, Any] = self._kit.decode(what["arguments"])
-        context = self._kit.make_context(Requests(self._link, self._kit, number), what["who"], what["is_async"])
-        if what["context"] is not None:
-            arguments[what["context"]] = context
-        value = contextvars.Context().run(invoke, function, arguments)
-        return self._kit.encode(value, name=f"result of {what['who']['task_id']}"), self._kit.directives(context)
+        with self._kit.scope(what["who"]["run_id"]):
+            arguments: dict[str, Any] = self._kit.decode(what["arguments"])
+            context = self._kit.make_context(Requests(self._link, self._kit, number), what["who"], what["is_async"])
+            if what["context"] is not None:
+                arguments[what["context"]] = context
+            value = invoke(function, arguments)
+            return self._kit.encode(value, name=f"result of {what['who']['task_id']}"), self._kit.directives(context)
 
     def _described(self, error: BaseException) -> tuple[Any, ...]:
         names = [f"{kind.__module__}:{kind.__qualname__}" for kind in type(error).__mro__ if kind not in (object, BaseException)]

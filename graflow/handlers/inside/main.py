@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import logging
@@ -85,11 +86,11 @@ def _without_graflow() -> Kit:
             asked["iteration"] = values.encode(asked["iteration"], "next_iteration")
         return asked or None
 
-    return Kit(values.encode, values.decode, make_context, directives)
+    return Kit(values.encode, values.decode, make_context, directives, contextlib.nullcontext)
 
 
 def _with_graflow() -> Kit:
     from graflow.handlers import remote
     from graflow.wire import codec
 
-    return Kit(codec.encode, codec.decode, remote.make_context, remote.directives)
+    return Kit(codec.encode, codec.decode, remote.make_context, remote.directives, remote.scope)
