@@ -22,8 +22,8 @@ from tests.model.generate import Script as Behaviour
 from tests.model.plans import make_plan
 from tests.redis.scripted import Attempt, Calls, ScriptedRun, goes_on_in_pieces
 
-MOST = 4000
-"""outcomes and answers after which a run is taken for endless"""
+MOST = 20_000
+"""outcomes and answers after which a run is taken for endless: more than the visits that it may make unless its case says so (15467)"""
 NOT_NOTED = ("run_started", "run_finished", "task_started")
 """events that the scripts tell and the state machine leaves to whoever drives it"""
 
