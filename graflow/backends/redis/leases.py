@@ -317,12 +317,14 @@ async def reap(client: RedisClient) -> int:
 
 
 async def retire(client: RedisClient, consumer: str) -> None:
-    """The worker ends: its lease is not waited for. What it still held is found by whoever looks next."""
+    """The worker ends: its lease is not waited for. What it still held is found by whoever looks next. It may have been the only one who knew when
+    the next work is due, so another is made to ask."""
     keys = client.keys
     try:
         async with client.commands.pipeline(transaction=False) as pipe:
             pipe.zrem(keys.leases, consumer)
             pipe.hdel(keys.workers, consumer)
+            pipe.xadd(keys.tick, {"m": ""}, maxlen=16, approximate=False, nomkstream=True)
             await pipe.execute()
     except FAILURES as error:  # it lapses by itself
         _log.info("the lease of worker %s could not be given up: %s", consumer, error, extra={"worker_id": consumer})
