@@ -22,7 +22,7 @@ from graflow.backends.redis.faults import code_of
 from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.keys import parse_stream
 from graflow.backends.redis.leases import reap
-from graflow.backends.redis.outcomes import handed_back, ready_to_send
+from graflow.backends.redis.outcomes import handed_back, packed, ready_to_send
 from graflow.backends.redis.scripts.runs import BUDGET, CLAIM, SETTLE
 from graflow.backends.redis.telling import Teller
 from graflow.errors import BackendUnavailableError
@@ -336,8 +336,15 @@ class Crew:
         ours = [(each, outcome) for each, outcome in done if isinstance(each, RedisDelivery) and self._hands.let_go(each)]
         leaving = [each.token for each, _ in ours]
         self._leaving.update(leaving)
+        desk, consumer = self.desk(slots), self.consumer
         try:
-            return await self._settle(ours, self.desk(slots))
+            return await self._settle(ours, desk)
+        except BaseException as error:
+            if not isinstance(error, Exception) or isinstance(error, BackendUnavailableError):
+                desk.unsure = True  # nobody settles them again: they are found among what is pending
+            elif consumer == self.consumer:  # they are settled again, one by one; under another name they would be nobody's
+                self._hands.take_back(each for each, _ in ours)
+            raise
         finally:
             self._leaving.difference_update(leaving)
 
@@ -354,7 +361,7 @@ class Crew:
         await self._teller.sent()
         free = desk.free()
         wanted = desk.turns.wanted(free, desk.queues())
-        args = (self._client.shift, BUDGET, encode(fields), self.consumer, wanted, self._teller.take())
+        args = (self._client.shift, BUDGET, packed([each for each, _ in done], fields), self.consumer, wanted, self._teller.take())
         found = await self._ask(SETTLE, args, desk, free)
         desk.freed.set()
         if desk.unsure:  # or what the lost reply had brought would lie about for as long as the read waits
