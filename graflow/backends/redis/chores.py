@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from graflow.backends.redis.client import RedisClient
     from graflow.backends.redis.deliveries import RedisDelivery
+    from graflow.backends.redis.desk import Entries
     from graflow.backends.redis.entries import Brought, Entry, Token
     from graflow.backends.redis.planstore import PlanStore
     from graflow.core.plan import Plan
@@ -42,6 +43,18 @@ SLICE: Final = 512
 async def send(client: RedisClient, consumer: str, outcomes: Sequence[tuple[Any, ...]]) -> None:
     """Outcomes of which nobody waits for what follows."""
     await client.call(SETTLE, (client.shift, BUDGET, encode(outcomes), consumer, b"", b""))
+
+
+async def send_back(client: RedisClient, consumer: str, entries: Entries) -> None:
+    """Attempts that a read has brought, and that nobody has begun with, put back in line."""
+    back: list[tuple[Any, ...]] = []
+    for stream, id, field, text in entries:
+        if field == b"m":
+            entry = decode_entry(text)
+            who = (stream, id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
+            back.append((*who, "b", as_text(text), False, False, False))
+    if back:
+        await send(client, consumer, back)
 
 
 async def give_up(

@@ -23,6 +23,7 @@ from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.keys import parse_stream
 from graflow.backends.redis.leases import reap
 from graflow.backends.redis.outcomes import handed_back, packed, ready_to_send
+from graflow.backends.redis.roster import introduction
 from graflow.backends.redis.scripts.runs import BUDGET, CLAIM, SETTLE
 from graflow.backends.redis.telling import Teller
 from graflow.errors import BackendUnavailableError
@@ -73,6 +74,8 @@ class Crew:
         self._flights: set[asyncio.Future[None]] = set()  # calls on their way that may bring attempts
         self._leaving: set[Token] = set()  # what is about to be settled, and in our hands no more
         self._desks: WeakKeyDictionary[Slots, Desk] = WeakKeyDictionary()
+        self._workers: WeakKeyDictionary[Slots, str] = WeakKeyDictionary()
+        self._told = b""
         self._queues: list[str] = []
         self._subscriptions: list[Subscription] = []
         self._joining = asyncio.Lock()
@@ -83,10 +86,17 @@ class Crew:
 
     # ---- joining and leaving ----
 
-    def introduce(self, worker_id: str, slots: Slots) -> None:
-        """What the first worker is called, the crew is called."""
+    async def introduce(self, worker_id: str, slots: Slots) -> None:
+        """Take a worker in, and a lease. What the first is called, the crew is called."""
         self.name = self.name or worker_id
+        self._workers[slots] = worker_id
         self.desk(slots)
+        await self.join()
+        async with self._joining:
+            info = self._info()
+            if self.consumer and self.heart is not None and info != self._told:  # it came when the lease had been taken
+                await self.heart.say(info)
+                self._told = info
 
     async def join(self) -> None:
         """Take a name and a lease, from the first fetch on."""
@@ -102,15 +112,13 @@ class Crew:
             self.name = self.name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
             consumer = f"{self.name}.{uuid4().hex[:4]}"
             if self.heart is not None:
-                await self.heart.start(consumer, self._info())
+                info = self._told = self._info()
+                await self.heart.start(consumer, info)
             await self._look_for_queues()
             self.consumer = consumer
 
     def _info(self) -> bytes:
-        handlers = sorted({handler for slots in self._desks for handler in slots.handlers})
-        every = any(slots.queues is None for slots in self._desks)
-        queues = None if every else sorted({queue for slots in self._desks for queue in slots.queues or ()})
-        return encode({"name": self.name, "handlers": handlers, "queues": queues, "pid": os.getpid(), "host": socket.gethostname()})
+        return introduction(self.name, self._workers.values(), list(self._desks))
 
     def lose(self) -> None:
         """The lease has lapsed: drop everything, and begin again under another name."""
@@ -209,23 +217,13 @@ class Crew:
 
     async def _put_back(self, desk: Desk, reading: asyncio.Future[Entries], consumer: str) -> None:
         await desk.unblock()
-        await self._send_back([entry for entry in await reading if entry[0] != TICK], consumer)
-
-    async def _send_back(self, entries: Entries, consumer: str) -> None:
-        back: list[tuple[Any, ...]] = []
-        for stream, id, field, text in entries:
-            if field == b"m":
-                entry = decode_entry(text)
-                who = (stream, id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
-                back.append((*who, "b", as_text(text), False, False, False))
-        if back:
-            await chores.send(self._client, consumer, back)
+        await chores.send_back(self._client, consumer, [entry for entry in await reading if entry[0] != TICK])
 
     async def _return_pending(self, desk: Desk) -> None:
         """Attempts that a call cut short has handed to this name are put back in line, lest they count as lost with their worker."""
         try:
             entries = await self._unknown_pending(desk.every_stream())
-            await self._send_back(entries, self.consumer)
+            await chores.send_back(self._client, self.consumer, entries)
         except BackendUnavailableError as error:
             _log.warning("worker %s cannot put back what it had been handed: %s", self.name, error, extra={"worker_id": self.name})
 
