@@ -22,7 +22,8 @@ from graflow.backends.redis.faults import code_of
 from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.keys import parse_stream
 from graflow.backends.redis.leases import reap
-from graflow.backends.redis.outcomes import handed_back, ready_to_send
+from graflow.backends.redis.outcomes import handed_back, packed, ready_to_send
+from graflow.backends.redis.roster import introduction
 from graflow.backends.redis.scripts.runs import BUDGET, CLAIM, SETTLE
 from graflow.backends.redis.telling import Teller
 from graflow.errors import BackendUnavailableError
@@ -75,6 +76,8 @@ class Crew:
         self._flights: set[asyncio.Future[None]] = set()  # calls on their way that may bring attempts
         self._leaving: set[Token] = set()  # what is about to be settled, and in our hands no more
         self._desks: WeakKeyDictionary[Slots, Desk] = WeakKeyDictionary()
+        self._workers: WeakKeyDictionary[Slots, str] = WeakKeyDictionary()
+        self._told = b""
         self._queues: list[str] = []
         self._subscriptions: list[Subscription] = []
         self._joining = asyncio.Lock()
@@ -86,10 +89,17 @@ class Crew:
 
     # ---- joining and leaving ----
 
-    def introduce(self, worker_id: str, slots: Slots) -> None:
-        """What the first worker is called, the crew is called."""
+    async def introduce(self, worker_id: str, slots: Slots) -> None:
+        """Take a worker in, and a lease. What the first is called, the crew is called."""
         self.name = self.name or worker_id
+        self._workers[slots] = worker_id
         self.desk(slots)
+        await self.join()
+        async with self._joining:
+            info = self._info()
+            if self.consumer and self.heart is not None and info != self._told:  # it came when the lease had been taken
+                await self.heart.say(info)
+                self._told = info
 
     async def join(self) -> None:
         """Take a name and a lease, from the first fetch on."""
@@ -105,16 +115,14 @@ class Crew:
             self.name = self.name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
             consumer = f"{self.name}.{uuid4().hex[:4]}"
             if self.heart is not None:
-                await self.heart.start(consumer, self._info())
+                info = self._told = self._info()
+                await self.heart.start(consumer, info)
             await self._look_for_queues()
             self.consumer = consumer
             self._due = 0.0  # those who knew when the next work is due may have taken that with them: ask
 
     def _info(self) -> bytes:
-        handlers = sorted({handler for slots in self._desks for handler in slots.handlers})
-        every = any(slots.queues is None for slots in self._desks)
-        queues = None if every else sorted({queue for slots in self._desks for queue in slots.queues or ()})
-        return encode({"name": self.name, "handlers": handlers, "queues": queues, "pid": os.getpid(), "host": socket.gethostname()})
+        return introduction(self.name, self._workers.values(), list(self._desks))
 
     def lose(self) -> None:
         """The lease has lapsed: drop everything, and begin again under another name."""
@@ -343,8 +351,15 @@ class Crew:
         ours = [(each, outcome) for each, outcome in done if isinstance(each, RedisDelivery) and self._hands.let_go(each)]
         leaving = [each.token for each, _ in ours]
         self._leaving.update(leaving)
+        desk, consumer = self.desk(slots), self.consumer
         try:
-            return await self._settle(ours, self.desk(slots))
+            return await self._settle(ours, desk)
+        except BaseException as error:
+            if not isinstance(error, Exception) or isinstance(error, BackendUnavailableError):
+                desk.unsure = True  # nobody settles them again: they are found among what is pending
+            elif consumer == self.consumer:  # they are settled again, one by one; under another name they would be nobody's
+                self._hands.take_back(each for each, _ in ours)
+            raise
         finally:
             self._leaving.difference_update(leaving)
 
@@ -361,7 +376,7 @@ class Crew:
         await self._teller.sent()
         free = desk.free()
         wanted = desk.turns.wanted(free, desk.queues())
-        args = (self._client.shift, BUDGET, encode(fields), self.consumer, wanted, self._teller.take())
+        args = (self._client.shift, BUDGET, packed([each for each, _ in done], fields), self.consumer, wanted, self._teller.take())
         found = await self._ask(SETTLE, args, desk, free)
         desk.freed.set()
         if desk.unsure:  # or what the lost reply had brought would lie about for as long as the read waits
