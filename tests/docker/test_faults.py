@@ -169,6 +169,7 @@ async def test_what_the_engine_says_of_memory_is_believed(make: Make, fake: Fake
 async def test_where_the_engine_says_nothing_of_memory_the_kernel_is_believed(
     make: Make, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, grown: int, error: type[Exception], prewarm: int
 ) -> None:
+    monkeypatch.setattr(engines, "PATIENCE", 30.0)
     counts = [3]
     monkeypatch.setattr(deaths, "out_of_memory_kills", lambda: counts[-1])
     async with WorkflowEngine(handlers={"docker": make(prewarm=prewarm)}) as engine:
