@@ -164,12 +164,14 @@ async def test_a_worker_that_comes_back_under_its_name_removes_what_it_has_left_
     async with crew_of(redis_url, docker.url, image, "same") as crew, WorkflowEngine(redis_url) as engine:
         first = await crew.start()
         handle = await engine.submit(flows.hold_the_interpreter_once)
+        hostname = ""
         async for event in handle.events():
             if event.type == "progress":
+                hostname = str(event.data["message"])
                 break
         await asyncio.sleep(0.7)  # then no thread in it gets its turn any more
         there = await asyncio.to_thread(docker_of, docker, first.pid)
-        (left,) = (id for id in there if id.startswith(event.data["message"]))
+        (left,) = (id for id in there if id.startswith(hostname))
         first.send_signal(signal.SIGKILL)
         await first.wait()
         assert (await asyncio.to_thread(docker.inspect, left))["State"]["Running"]  # it does not hear that its worker is gone
