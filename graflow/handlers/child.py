@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from graflow.errors import ChildDiedError, HandlerError, OutOfMemoryError
 from graflow.handlers.conversation import Conversation, Ended
 from graflow.handlers.failures import RemoteTraceback
+from graflow.handlers.memory import out_of_memory_kills
 from graflow.handlers.shipping import BOOT
 
 if TYPE_CHECKING:
@@ -190,13 +191,3 @@ def _interpreter_flags() -> list[str]:
     """How this interpreter was started: warnings, isolation, optimisation. What multiprocessing hands on to its children too."""
     flags: Any = getattr(subprocess, "_args_from_interpreter_flags", list)
     return list(flags())
-
-
-def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed so far as memory ran out; 0 where it does not say. Reads a file: not for the event loop."""
-    try:
-        with open("/proc/vmstat") as file:
-            counts = dict(line.split() for line in file)
-    except (OSError, ValueError):
-        return 0
-    return int(counts.get("oom_kill", 0))

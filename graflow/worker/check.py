@@ -177,14 +177,12 @@ async def _health(name: str, handler: Handler) -> list[Finding]:
     facts = as_mapping(told)
     if facts is None:
         return [Finding(name, True, f"{_one_line(told)}, {took:,.1f} ms", took)]
-    there = facts.pop("image_present", None)
+    missing = facts.pop("image", None) if facts.pop("image_present", None) is False else None
     text = ", ".join(f"{fact} {value}" for fact, value in facts.items())
     findings = [Finding(name, True, f"{_one_line(text)}, {took:,.1f} ms", took)]
-    if there is False:
-        image = facts.get("image")
-        findings.append(
-            Finding(f"{name} image", False, f"the engine has no image {image}, and will have to pull it first: docker pull {image}")
-        )
+    if missing is not None:
+        told = f"the engine has no image {missing}, and will have to pull it first: docker pull {missing}"
+        findings.append(Finding(f"{name} image", False, told))
     return findings
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -246,6 +247,16 @@ def sleep_once_for_long(ctx: SyncTaskContext, note: str) -> int:
     ctx.progress(0, 1, note)
     if ctx.attempt == 1:
         time.sleep(600)
+    return ctx.attempt
+
+
+@task(handler="docker")
+def hold_the_interpreter_once(ctx: SyncTaskContext) -> int:
+    """The first attempt computes for ever, and lets no other thread run meanwhile."""
+    ctx.progress(0, 1, socket.gethostname())
+    if ctx.attempt == 1:
+        time.sleep(0.2)
+        re.match(r"(a+)+$", "a" * 60 + "b")
     return ctx.attempt
 
 

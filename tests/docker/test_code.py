@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from fil
 from graflow import TaskWorker, WorkflowEngine, task
 from graflow.errors import FunctionNotFoundError, PythonVersionError, TaskFailedError
 from graflow.handlers import DockerHandler
+from graflow.handlers.docker import mounts
 from tests.docker import engines, flows
 
 pytest.importorskip("cloudpickle")
@@ -72,6 +75,64 @@ async def test_functions_of_the_main_program_run_in_a_container(
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=folder, env=environment)
     output, _ = await process.communicate()
     assert (process.returncode, output) == (0, b"12\n")
+
+
+PART = """
+from graflow import task
+
+@task(handler="docker")
+def {name}() -> str:
+    from corp.{other}.words import WORD
+    return WORD
+"""
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
+    """Two tasks of one namespace package, each in a directory of its own; each imports from the other."""
+    for place, name, other in (("ns1", "alpha", "beta"), ("ns2", "beta", "alpha")):
+        folder = tmp_path / place / "corp" / name
+        folder.mkdir(parents=True)
+        (folder / "t.py").write_text(PART.format(name=name, other=other))
+        (folder / "words.py").write_text(f"WORD = {name!r}")
+        monkeypatch.syspath_prepend(tmp_path / place)
+    (tmp_path / "ns1/corp/alpha/__init__.py").touch()
+    yield import_module("corp.alpha.t").alpha, import_module("corp.beta.t").beta
+    for module in [name for name in sys.modules if name.partition(".")[0] == "corp"]:
+        del sys.modules[module]
+
+
+@pytest.mark.parametrize("settings", [{}, {"prewarm": 1}, {"isolation": "worker"}])
+async def test_parts_of_a_namespace_package_that_are_in_different_places_are_all_there(
+    parts: tuple[Any, Any], handler: Make, settings: Any
+) -> None:
+    alpha, beta = parts
+    async with WorkflowEngine(handlers={"docker": handler(**settings)}) as engine, asyncio.timeout(40):
+        runs = [engine.execute(task) for task in (alpha, beta, alpha, beta)]
+        assert [(await run).output for run in runs] == ["beta", "alpha", "beta", "alpha"]
+
+
+def test_a_namespace_package_is_mounted_by_its_parts_as_imports_find_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ["b/ns/same/__init__.py", "b/ns/deep/two.py", "b/ns/deep/twice.py", "b/ns/plain/x.py", "b/ns/one.py", "b/ns/notes.txt"]
+    for name in ["a/ns/same/old.py", "a/ns/deep/one.py", "a/ns/deep/twice.py", "a/ns/__pycache__/x.py", *files]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for place in "ba":
+        monkeypatch.syspath_prepend(tmp_path / place)
+    assert {name: str(Path(path).relative_to(tmp_path)) for name, path in mounts.packages(["ns"]).items()} == {
+        "ns/same": "b/ns/same",
+        "ns/plain": "b/ns/plain",
+        "ns/one.py": "b/ns/one.py",
+        "ns/deep/one.py": "a/ns/deep/one.py",
+        "ns/deep/two.py": "b/ns/deep/two.py",
+        "ns/deep/twice.py": "a/ns/deep/twice.py",
+    }
+
+
+def test_a_namespace_package_in_one_place_is_mounted_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "alone/inner").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert mounts.packages(["alone"]) == {"alone": str(tmp_path / "alone")}
 
 
 async def test_a_function_without_a_name_runs_in_a_container_where_there_is_a_key(handler: Make, same_python: None) -> None:

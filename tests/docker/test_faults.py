@@ -164,6 +164,47 @@ async def test_what_the_engine_says_of_memory_is_believed(make: Make, fake: Fake
         assert isinstance(caught.value.__cause__, OutOfMemoryError)
 
 
+@pytest.mark.parametrize(("grown", "error"), [(1, OutOfMemoryError), (0, ChildDiedError)])
+@pytest.mark.parametrize("prewarm", [0, 1])
+async def test_where_the_engine_says_nothing_of_memory_the_kernel_is_believed(
+    make: Make, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, grown: int, error: type[Exception], prewarm: int
+) -> None:
+    monkeypatch.setattr(engines, "PATIENCE", 30.0)
+    counts = [3]
+    monkeypatch.setattr(deaths, "out_of_memory_kills", lambda: counts[-1])
+    async with WorkflowEngine(handlers={"docker": make(prewarm=prewarm)}) as engine:
+        for _ in range(2):  # the second time it is no news
+            counts.append(counts[-1] + grown)
+            assert isinstance(await cause(engine, flows.leave, code=3), ChildDiedError)
+            handle = await engine.submit(flows.sleep_after_saying, inputs={"seconds": 60})
+            async for event in handle.events():
+                if event.type == "progress":
+                    counts.append(counts[-1] + grown)
+                    for container in fake.containers.values():
+                        if container.attached is not None and container.process is not None:
+                            container.process.kill()
+            with pytest.raises(TaskFailedError) as caught:
+                await handle.result()
+            assert type(caught.value.__cause__) is error
+        assert type(await cause(engine, flows.kill_self, number=9)) is ChildDiedError
+
+
+async def test_the_kernel_of_another_machine_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter(range(9))
+    monkeypatch.setattr(deaths, "out_of_memory_kills", lambda: next(counts))
+    there, here = deaths.Kills(local=False), deaths.Kills(local=True)
+    assert [await there.look(), await there.look(), await here.look(), await here.look()] == [0, 0, 0, 1]
+
+
+async def test_the_kernel_is_not_asked_at_each_call_and_again_when_it_was_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter(range(9))
+    monkeypatch.setattr(deaths, "out_of_memory_kills", lambda: next(counts))
+    kills = deaths.Kills(local=True)
+    assert [await kills.recent(), await kills.recent()] == [0, 0]
+    monkeypatch.setattr(deaths, "FRESH", 0.0)
+    assert [await kills.recent(), await kills.recent()] == [1, 2]
+
+
 async def test_an_image_that_is_removed_meanwhile_is_missed(make: Make, fake: FakeEngine) -> None:
     async with WorkflowEngine(handlers={"docker": make()}) as engine:
         fake.fail("create", (404, "No such image: fake:1"))

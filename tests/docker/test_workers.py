@@ -157,6 +157,37 @@ async def test_a_worker_killed_amid_a_storm_leaves_nothing_and_each_of_its_tasks
         assert other in await asyncio.to_thread(docker.containers, "graflow.host=another-host")
 
 
+@pytest.mark.timeout(120)
+async def test_a_worker_that_comes_back_under_its_name_removes_what_it_has_left_running(
+    docker: engines.Engine, image: str, redis_url: str, eventually: Callable[..., Any]
+) -> None:
+    async with crew_of(redis_url, docker.url, image, "same") as crew, WorkflowEngine(redis_url) as engine:
+        first = await crew.start()
+        handle = await engine.submit(flows.hold_the_interpreter_once)
+        hostname = ""
+        async for event in handle.events():
+            if event.type == "progress":
+                hostname = str(event.data["message"])
+                break
+        await asyncio.sleep(0.7)  # then no thread in it gets its turn any more
+        there = await asyncio.to_thread(docker_of, docker, first.pid)
+        (left,) = (id for id in there if id.startswith(hostname))
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        assert (await asyncio.to_thread(docker.inspect, left))["State"]["Running"]  # it does not hear that its worker is gone
+        try:
+            await crew.start()
+            await eventually(lambda: not docker_of(docker, first.pid))
+        finally:
+            await asyncio.to_thread(remove_all_of, docker, first.pid)
+        assert (await handle.result(timeout=60)).output == 2
+
+
+def remove_all_of(docker: engines.Engine, pid: int) -> None:
+    for container in docker_of(docker, pid):
+        docker.remove(container)
+
+
 def docker_of(docker: engines.Engine, pid: int) -> dict[str, Any]:
     return {id: each for id, each in docker.containers("graflow.token").items() if each["Labels"]["graflow.process"].startswith(f"{pid}/")}
 
@@ -297,8 +328,33 @@ async def test_without_leases_the_process_decides(foreign: Callable[..., str], r
 
     dead = await asyncio.to_thread(make)
     async with reapers(f"memory:{os.getpid()}", None) as reaper:
-        await reaper.look()
-        assert await reaper.look() == {dead}
+        assert await reaper.look() == {dead}  # at once: what has ended does not come back
+
+
+async def test_an_earlier_process_of_a_worker_that_lives_leaves_orphans(foreign: Callable[..., str], reapers: Any, host: str) -> None:
+    mine = await asyncio.to_thread(Process.mine)
+
+    def make() -> set[str]:
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        ended = f"{gone.pid}/1/{mine.namespace}"
+        foreign(host=host, place="redis-a", worker="me", process=str(mine))
+        foreign(host=host, place="redis-a", worker="alive", process=str(Process(os.getppid(), "", mine.namespace)))
+        foreign(host=host, place="redis-a", worker="alive", process=f"{gone.pid}/1/another-namespace")
+        foreign(host=host, place="redis-b", worker="me", process=ended)
+        foreign(host="another-host", place="redis-a", worker="me", process=ended)
+        return {foreign(host=host, place="redis-a", worker=worker, process=ended) for worker in ("me", "alive")}
+
+    dead = await asyncio.to_thread(make)
+    async with reapers("redis-a", frozenset({"alive", "me"})) as reaper:
+        assert await reaper.look() == dead
+        assert await reaper.look() == frozenset()
+
+
+async def test_a_process_that_may_not_be_looked_at_is_not_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = await asyncio.to_thread(Process.mine)
+    monkeypatch.setattr("graflow.handlers.docker.labels._started", lambda pid: None)  # as /proc with hidepid= answers to others
+    assert not await asyncio.to_thread(mine.is_gone)
 
 
 async def test_a_process_is_told_from_a_later_one_with_its_number() -> None:

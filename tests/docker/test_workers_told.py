@@ -133,6 +133,13 @@ def test_the_check_says_that_an_image_is_not_there(pull: str, tmp_path: Path, do
     well, told = list(found.values())[-1]
     assert not well
     assert "graflow-test/no-such-image:1" in told
+    assert not any(well and "no-such-image" in told for well, told in found.values())
+
+
+def test_the_check_shows_the_file_system_in_memory_that_there_is(file: Path, server: RedisServer) -> None:
+    ran = aworker("--config", file, "--redis", server.url, "--check", "--json")
+    shown = json.loads(ran.out)["workers"][0]["handlers"]["docker"]["options"]["tmpfs"]
+    assert shown == {"value": {"/tmp": "rw,noexec,nosuid,size=100m"}, "source": "default"}
 
 
 def test_the_check_says_that_no_engine_answers(tmp_path: Path, server: RedisServer) -> None:

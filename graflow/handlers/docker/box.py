@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from graflow.handlers.base import TaskCall
     from graflow.handlers.conversation import Conversation
+    from graflow.handlers.docker.deaths import Kills
     from graflow.handlers.docker.engine import Engine
     from graflow.handlers.docker.link import DockerLink
     from graflow.handlers.docker.settings import DockerSettings
@@ -53,6 +54,7 @@ class Box:
         mounts: Mapping[str, str],
         *,
         named: bool,
+        kills: Kills,
     ) -> None:
         self.container = container
         self.mounts = mounts
@@ -64,6 +66,7 @@ class Box:
         self._link = link
         self._conversation = conversation
         self._named = named
+        self._kills = kills
         self._call: TaskCall | None = None
         self._naming: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -109,6 +112,7 @@ class Box:
         self._check_version(call, code)
         self._call, self.flooded = call, False
         self._errors.count = 0
+        kills = await self._kills.recent()
         if not self._named:
             self._naming = asyncio.create_task(self._name(call), name=f"graflow-docker-name-{self.container[:12]}")
         try:
@@ -116,7 +120,10 @@ class Box:
         except Ended:
             if self.flooded:
                 raise too_much(call.task_id, self._settings.output_limit) from None
-            raise await cause_of_death(self._engine, self._settings, self.container, self._link.last_words, call.task_id)  # noqa: B904
+            words = self._link.last_words
+            raise await cause_of_death(  # noqa: B904
+                self._engine, self._settings, self.container, words, kills=self._kills, before=kills, task_id=call.task_id
+            )
         finally:
             if self._naming is not None:
                 self._naming.cancel()

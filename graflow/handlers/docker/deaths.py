@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import time
 from typing import TYPE_CHECKING, Final
 
 from graflow.errors import (
@@ -15,6 +17,7 @@ from graflow.errors import (
     OutOfMemoryError,
 )
 from graflow.handlers.failures import RemoteTraceback
+from graflow.handlers.memory import out_of_memory_kills
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,13 +28,51 @@ if TYPE_CHECKING:
 
 LINGER: Final = 5.0
 """seconds that a container whose streams have ended is given to end itself"""
+FRESH: Final = 1.0
+"""seconds for which it is taken for granted that the kernel has killed nothing else"""
 NO_SUCH_PROGRAM: Final = 127
 NOT_A_PROGRAM: Final = 126
 BY_SIGNAL: Final = 128
+KILLED: Final = BY_SIGNAL + signal.SIGKILL
 
 
-async def cause_of_death(engine: Engine, settings: DockerSettings, container: str, last_words: bytes, task_id: str = "") -> GraflowError:
-    """The error for a container whose streams have ended before its answer, caused by what it wrote to its standard error last."""
+class Kills:
+    """How many processes this machine's kernel has killed as memory ran out, as far as it was looked at.
+
+    The engine hears of it from the container's control group, which may be gone before it is read: then it says of a container that was
+    killed for its memory that it was killed, and no more. The kernel counts each one.
+
+    Args:
+        local: whether the containers are on this machine. Elsewhere nothing is counted.
+    """
+
+    def __init__(self, *, local: bool) -> None:
+        self._local = local
+        self._seen = 0
+        self._looked = -FRESH
+
+    async def look(self) -> int:
+        """How many there are by now."""
+        if self._local:
+            began = time.monotonic()
+            self._seen = max(self._seen, await asyncio.to_thread(out_of_memory_kills))
+            self._looked = began
+        return self._seen
+
+    async def recent(self) -> int:
+        """How many there were a moment ago: what a call costs nothing to ask that is one of many."""
+        return await self.look() if time.monotonic() - self._looked >= FRESH else self._seen
+
+
+async def cause_of_death(
+    engine: Engine, settings: DockerSettings, container: str, last_words: bytes, *, kills: Kills, before: int, task_id: str = ""
+) -> GraflowError:
+    """The error for a container whose streams have ended before its answer, caused by what it wrote to its standard error last.
+
+    Args:
+        kills: how many the kernel has killed.
+        before: how many those were when the container began what it died of.
+    """
     try:
         state = await engine.ended(container, LINGER)
     except ContainerLostError as error:
@@ -42,6 +83,9 @@ async def cause_of_death(engine: Engine, settings: DockerSettings, container: st
         found = _lost(container, task_id, f"the Docker engine at {engine.host} went away")
         found.__cause__ = error
         return found
+    grown = await kills.look() > before
+    if state is not None and state["ExitCode"] == KILLED and grown:
+        state = {**state, "OOMKilled": True}
     found = _verdict(state, settings, container, task_id)
     words = last_words.decode("utf-8", "replace").strip()
     if words:

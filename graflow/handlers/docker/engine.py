@@ -72,6 +72,11 @@ class Engine:
 
     # ---- itself ----
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, as far as its address tells."""
+        return self.host.startswith("unix://")
+
     async def version(self) -> Mapping[str, Any]:
         """What it says about itself.
 

@@ -114,7 +114,7 @@ class DockerHandler(Handler):
         network: str = "none",
         user: str = "65534:65534",
         read_only: bool = True,
-        tmpfs: Mapping[str, str] | None = None,
+        tmpfs: Mapping[str, str] | None = settings.TMPFS,
         cap_drop: Sequence[str] = ("ALL",),
         cap_add: Sequence[str] = (),
         security_opt: Sequence[str] = ("no-new-privileges",),

@@ -58,8 +58,8 @@ class Process:
         """Whether it has ended, for certain."""
         if self.namespace != _namespace():
             return False
-        if self.started:
-            return _started(self.pid) != self.started
+        if self.started and (started := _started(self.pid)) is not None:
+            return started != self.started
         with suppress(PermissionError):  # somebody else's, so it is there
             try:
                 os.kill(self.pid, 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from graflow.errors import HandlerError
 from graflow.handlers.conversation import Conversation, Ended
 from graflow.handlers.docker.box import Box
-from graflow.handlers.docker.deaths import cause_of_death
+from graflow.handlers.docker.deaths import Kills, cause_of_death
 from graflow.handlers.docker.labels import Purpose, new_token, warm_name
 from graflow.handlers.docker.recipe import recipe
 from graflow.handlers.docker.settings import CODE
@@ -46,6 +46,7 @@ class BoxMaker:
         self._settings = settings
         self._owner = owner
         self._bin = bin
+        self._kills = Kills(local=engine.is_local)
 
     async def make(self, mounts: Mapping[str, str], purpose: Purpose | None = None) -> Box:
         """A box that is ready. With a purpose it tells by its labels and its name what it is for.
@@ -57,6 +58,7 @@ class BoxMaker:
         name = warm_name(token) if purpose is None else purpose.name(token)
         labels = self._owner.labels(token) | (purpose.labels() if purpose is not None else {})
         container, link = name, None  # by its name it can be removed although the engine has not told the id yet
+        kills = await self._kills.look()
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -67,7 +69,7 @@ class BoxMaker:
             started = clock()
             limit = self._settings.output_limit
             conversation = Conversation(link, where=f"in the image {self._settings.image}", output_limit=limit, trusted=False)
-            ready = await self._begin(conversation, container, link)
+            ready = await self._begin(conversation, container, link, kills)
         except BaseException:
             if link is not None:
                 await link.close()
@@ -77,14 +79,16 @@ class BoxMaker:
         logger.debug("container %s is ready", name, extra={"container": container, "image": self._settings.image, **spent})
         shared = self._settings.isolation == "worker"  # for many tasks, so that none of them gives it its name
         named = purpose is not None or shared
-        return Box(self._engine, self._settings, container, token, link, conversation, ready, mounts, named=named)
+        return Box(self._engine, self._settings, container, token, link, conversation, ready, mounts, named=named, kills=self._kills)
 
-    async def _begin(self, conversation: Conversation, container: str, link: DockerLink) -> Ready:
+    async def _begin(self, conversation: Conversation, container: str, link: DockerLink, kills: int) -> Ready:
         try:
             async with asyncio.timeout(BOOT_PATIENCE):
                 return await conversation.begin(path=[CODE], keep_path=True)
         except Ended:
-            raise await cause_of_death(self._engine, self._settings, container, link.last_words)  # noqa: B904 - it has one of its own
+            raise await cause_of_death(  # noqa: B904 - it has one of its own
+                self._engine, self._settings, container, link.last_words, kills=self._kills, before=kills
+            )
         except TimeoutError:
             image = self._settings.image
             text = f"Python in {image} was not ready after {BOOT_PATIENCE:g} s; is the machine overloaded, or cpus= too small?"

@@ -34,6 +34,8 @@ class _Waiter:
 
     mounts: Mapping[str, str]
     purpose: Purpose
+    promised: bool = False
+    """whether a box is being made for it, which another call may still get if it fits that one, too"""
     box: asyncio.Future[Box] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -41,7 +43,8 @@ class Pool:
     """Gives out boxes: a waiting one where there is one, else the first that gets ready.
 
     Code is mounted when a container is made, so it must be known by then. The pool learns what tasks need, and makes boxes with all of that;
-    one that was made before, and lacks what a task needs, is replaced.
+    one that was made before, and lacks what a task needs, is replaced. Where tasks need different things under one name, a box that is made
+    while calls wait has what one of them needs, so that each box that is made for a call brings one to its end, or comes too late for it.
 
     Args:
         make: makes a box with this code, for a purpose if that is known.
@@ -197,27 +200,39 @@ class Pool:
         ahead = max(0, self._prewarm - there) if self._warm and self._paused is None else 0
         missing = len(self._waiting) + ahead - len(self._makers)
         # Made for a certain call where none are made ahead, so that the container can say from the beginning what it is for.
-        named = [waiter for waiter in self._waiting if not self._prewarm and not self._reuse][-missing:] if missing > 0 else []
-        for number in range(missing):
-            maker = asyncio.create_task(self._work(named[number] if number < len(named) else None), name="graflow-docker-make")
+        for _ in range(missing):
+            named = self._promise() if not self._prewarm and not self._reuse else None
+            maker = asyncio.create_task(self._work(named), name="graflow-docker-make")
             self._makers.add(maker)
             maker.add_done_callback(self._made)
 
     async def _work(self, wanted: _Waiter | None) -> None:
+        waiter = wanted
         try:
             async with self._gate:
                 if self._closed or (wanted is not None and wanted not in self._waiting):
                     return
-                box = await self._make(dict(self._mounts), wanted.purpose if wanted is not None else None)
+                waiter = wanted or self._promise()
+                mounts = {**self._mounts, **waiter.mounts} if waiter is not None else dict(self._mounts)
+                box = await self._make(mounts, wanted.purpose if wanted is not None else None)
         except GraflowError as error:
-            self._failed(wanted, error)
+            self._failed(waiter, error)
             return
         except BaseException as error:
-            self._failed(wanted, error)
+            self._failed(waiter, error)
             raise
         self._pause = 0.0
         self._makers.discard(asyncio.current_task())  # before the balance is struck again
+        if waiter is not None:
+            waiter.promised = False
         self._deliver(box, wanted)
+
+    def _promise(self) -> _Waiter | None:
+        """Whom the next box is made for: who has waited longest, and was promised none yet."""
+        waiter = next((waiter for waiter in self._waiting if not waiter.promised), None)
+        if waiter is not None:
+            waiter.promised = True
+        return waiter
 
     def _made(self, maker: asyncio.Task[None]) -> None:
         self._makers.discard(maker)

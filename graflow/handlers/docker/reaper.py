@@ -25,9 +25,10 @@ MEMORY: Final = "memory:"
 
 
 class Reaper:
-    """Looks at the containers of this host, and removes those whose worker is gone at two looks in a row.
+    """Looks at the containers of this host, and removes those whose process has ended, or whose worker is gone at two looks in a row.
 
-    Once would not do: a worker that has just begun, or whose lease has lapsed for a moment, is there at the next look.
+    For the worker once would not do: one that has just begun, or whose lease has lapsed for a moment, is there at the next look. A process that
+    has ended does not come back, while its worker does: under the same id, if it has one of its own.
 
     Args:
         engine: where to look.
@@ -69,14 +70,16 @@ class Reaper:
         """Look once; the ids of what was removed."""
         await self._bin.again()
         others = await self._others()
-        orphans = await self._orphans(others) if others else frozenset[str]()
-        doomed = orphans & self._suspects
-        self._suspects = orphans - doomed
+        ended, missed = await self._orphans(others) if others else (frozenset[str](), frozenset[str]())
+        doomed = ended | missed & self._suspects
+        self._suspects = missed - doomed
         removals = [self._bin.discard(container) for container in doomed]
         for container in doomed:
             labels = others[container]
             extra = {"container": container, "worker_id": labels[WORKER], "labels": dict(labels)}
-            logger.warning("container %s is removed: its worker %s is gone", container[:12], labels[WORKER], extra=extra)
+            logger.warning(
+                "container %s is removed: its worker %s, or the process that this was, is gone", container[:12], labels[WORKER], extra=extra
+            )
         if removals:
             await asyncio.wait(removals)
         return doomed
@@ -88,18 +91,22 @@ class Reaper:
         mine = (self._owner.worker, str(self._owner.process))
         return {container: labels for container, labels in found.items() if (labels[WORKER], labels.get(PROCESS)) != mine}
 
-    async def _orphans(self, others: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
+    async def _orphans(self, others: Mapping[str, Mapping[str, str]]) -> tuple[frozenset[str], frozenset[str]]:
+        """Those whose process has ended for certain, and those whose worker has no lease."""
         living = await self._living()
         if living is None:
-            return await asyncio.to_thread(self._without_process, others)
+            there = {container: labels for container, labels in others.items() if labels[PLACE].startswith(MEMORY)}
+            return await asyncio.to_thread(_without_process, there), frozenset()
         there = {container: labels for container, labels in others.items() if labels[PLACE] == self._owner.place}
-        return frozenset(container for container, labels in there.items() if labels[WORKER] not in living)
+        missed = frozenset(container for container, labels in there.items() if labels[WORKER] not in living)
+        return await asyncio.to_thread(_without_process, there), missed
 
-    def _without_process(self, others: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
-        """Reads files, so not for the event loop."""
-        found: set[str] = set()
-        for container, labels in others.items():
-            process = Process.read(labels.get(PROCESS, "")) if labels[PLACE].startswith(MEMORY) else None
-            if process is not None and process.is_gone():
-                found.add(container)
-        return frozenset(found)
+
+def _without_process(containers: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
+    """Reads files, so not for the event loop."""
+    found: set[str] = set()
+    for container, labels in containers.items():
+        process = Process.read(labels.get(PROCESS, ""))
+        if process is not None and process.is_gone():
+            found.add(container)
+    return frozenset(found)
