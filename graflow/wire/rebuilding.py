@@ -14,7 +14,6 @@ import enum
 import pathlib
 import struct
 import uuid
-import zoneinfo
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -105,6 +104,8 @@ def _time(data: memoryview) -> datetime.time:
 
 def _zone(name: str | None, offset: int | None) -> datetime.tzinfo | None:
     if name is not None:
+        import zoneinfo  # with the system's configuration 0.3 MB, and few processes ever meet a zone
+
         try:
             return zoneinfo.ZoneInfo(name)
         except zoneinfo.ZoneInfoNotFoundError:

@@ -10,8 +10,8 @@ import decimal
 import enum
 import pathlib
 import struct
+import sys
 import uuid
-import zoneinfo
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -271,7 +271,8 @@ def _moment(code: int, value: datetime.datetime | datetime.time, offset: datetim
     """A zone travels by its name and offset: the name where it is one of the tz database, any other becomes its offset
     at that time."""
     zone = value.tzinfo
-    name = zone.key if type(zone) is zoneinfo.ZoneInfo else None
+    zones = sys.modules.get("zoneinfo")  # whoever has such a zone has imported it
+    name = zone.key if zones is not None and type(zone) is zones.ZoneInfo else None
     local = value.replace(tzinfo=None).isoformat()
     return Ext(code, _encode([local, value.fold, name, None if offset is None else offset // _MICROSECOND]))
 
