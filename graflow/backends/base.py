@@ -193,7 +193,8 @@ class Coordinator(Protocol):
         """Write outcomes, move their runs on, and hand out what the freed slots can take, in one step.
 
         None stands for an attempt that was stopped: nothing is written, it is merely known to have ended. Outcomes of attempts that no longer
-        count are refused without an error.
+        count are refused without an error. When it raises anything but a BackendUnavailableError, it will be called again for each of them alone,
+        and must take those that it has not written.
         """
         ...
 

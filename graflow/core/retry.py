@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import msgspec
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ErrorClasses = tuple[type[BaseException], ...]
+
+LONGEST: Final = 1e9
+"""seconds that an attempt may be put off; whoever says more, says never, and the numbers of the backends are left room"""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
@@ -104,6 +107,17 @@ def coerce_retry(retry: int | RetryPolicy | None) -> RetryPolicy | None:
     if not _is_count(retry):
         raise GraphError(f"retry={retry!r}: give the number of retries (0 or more) or a RetryPolicy(max_retries=...)")
     return RetryPolicy(retry) if retry else None
+
+
+def seconds_to_wait(value: Any) -> float | None:
+    """The wait that somebody asks for, None if it is none.
+
+    An exception is its owner's: whatever its constructor has checked, its attributes can be anything by the time that it is caught, and those of
+    one from a container are what the container says.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        return None
+    return float(min(value, LONGEST))
 
 
 def _is_count(value: Any) -> bool:

@@ -5,37 +5,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from graflow.core.boundary import UserCode
 from graflow.core.outcome import Directives, Iteration, NewTask
 from graflow.errors import FunctionNotFoundError, HandlerError, OutputLimitError, SerializationError
+from graflow.handlers import frames
 from graflow.handlers.failures import error_from, error_parts
+from graflow.handlers.service import Service
 from graflow.handlers.shipping import program
 from graflow.wire import codec
 from graflow.wire.tasks import decode_task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from graflow.handlers.base import TaskCall
+    from graflow.handlers.frames import Ready
     from graflow.wire.functions import Code
 
+logger: logging.Logger = logging.getLogger("graflow.handlers")
 _output: logging.Logger = logging.getLogger("graflow.task.output")
 _task_log: logging.Logger = logging.getLogger("graflow.task")
 
 PROTOCOL: Final = 1
-CHANNEL: Final = frozenset({"set", "delete", "exists", "keys", "clear", "append", "prepend", "atomic_add", "wait"})
-"""channel methods that a child may call as they are"""
-_MISSING: Final = object()
 _ROOM: Final = 1 << 16
 """bytes of a frame besides the values in it"""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 class Link(Protocol):
@@ -52,15 +51,6 @@ class Link(Protocol):
 
 class Ended(Exception):
     """The child's bytes ended before its answer. Whoever holds the child knows why, and makes an error of it."""
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """What a child says of itself when it has started."""
-
-    protocol: int
-    python: tuple[int, int, int]
-    implementation: str
-    pid: int
 
 
 class Conversation:
@@ -80,6 +70,7 @@ class Conversation:
         self._trusted = trusted
         self._buffer = bytearray()
         self._calls = 0
+        self._task_id = ""
         self.settled: bool = True
         """whether the last call was answered, with whatever outcome: the child can take another"""
         self.memory: int = 0
@@ -98,12 +89,7 @@ class Conversation:
         """
         setup = _frame("setup", {"path": list(path), "keep_path": keep_path, "with_parent": with_parent})
         await self._send(await asyncio.to_thread(program) + setup)
-        kind, about = await self._receive()
-        if kind != "ready":
-            raise HandlerError(
-                f"a child began with {kind!r} instead of saying that it is ready: its standard output is used by something else"
-            )
-        ready = msgspec.convert(about, Ready)
+        ready = frames.read_ready(await self._receive())
         if ready.protocol != PROTOCOL:
             raise HandlerError(f"a child speaks version {ready.protocol} of the protocol, and this process version {PROTOCOL}")
         return ready
@@ -119,8 +105,9 @@ class Conversation:
             BaseException: whatever the task raised.
         """
         self._calls += 1
+        self._task_id = call.task_id
         request = _frame("call", self._calls, _call(call, code, measure=measure))
-        service = _Service(self, call, self._calls)
+        service = Service(self.reply, call, self._calls)
         try:
             self.settled = False
             await self._send(request)
@@ -134,42 +121,60 @@ class Conversation:
 
     # ---- frames ----
 
-    async def _answer(self, call: TaskCall, code: Code, service: _Service) -> Any:
+    async def _answer(self, call: TaskCall, code: Code, service: Service) -> Any:
         left = self._limit
         while True:
-            kind, number, *rest = await self._receive()
-            if number != service.number and kind in ("ask", "tell"):
-                if kind == "ask":  # from a thread that an earlier task has left behind
-                    await self.reply(rest[0], HandlerError("the task that asks is over"))
-                continue
-            self.settled = kind in ("done", "failed", "missing")
-            if kind == "done":
-                if rest[1]:
-                    call.context.requested = self._directives(rest[1], call)
-                return codec.decode(rest[0])
-            if kind == "failed":
-                raise error_from(*rest)
-            if kind == "missing":
-                raise FunctionNotFoundError(f"{code.reference!r} was not found {self._where}: {rest[0]}", reference=code.reference)
-            if kind == "memory":
-                self.memory = rest[0]
-            elif kind == "print":
-                left -= len(rest[1])
+            data = await self._receive()
+            frame = frames.read(data)
+            if frame.number != service.number:
+                await self._overhear(frame, service.number)
+            elif isinstance(frame, frames.Answer):
+                self.settled = True
+                return self._outcome(frame, call, code)
+            elif isinstance(frame, frames.Memory):
+                self.memory = frame.resident
+            elif isinstance(frame, frames.Asked):
+                await service.ask(frame)
+            else:
+                left -= len(data)
                 if left < 0:
                     raise too_much(call.task_id, self._limit)
-                self.printed(call, *rest)
-            else:
-                service.serve(kind, rest)
+                if isinstance(frame, frames.Printed):
+                    self.printed(call, frame.stream, frame.line)
+                else:
+                    service.hear(frame)
 
-    async def _receive(self) -> list[Any]:
+    async def _overhear(self, frame: frames.Said, number: int) -> None:
+        """What is not of this call: a thread that an earlier task has left behind may still speak, and must not answer for the present one."""
+        if frame.number > number:
+            raise HandlerError(
+                f"a child speaks of its call {frame.number}, and the present one is {number}: its task tampers with the protocol"
+            )
+        if isinstance(frame, frames.Asked):
+            await self.reply(frame.request, HandlerError("the task that asks is over"))
+        elif isinstance(frame, frames.Printed):
+            self.printed(None, frame.stream, frame.line)
+        elif isinstance(frame, frames.Answer):
+            logger.warning("a child answered a call that was over, which is passed over: does its task fork, or leave threads behind?")
+
+    def _outcome(self, frame: frames.Answer, call: TaskCall, code: Code) -> Any:
+        if isinstance(frame, frames.Missing):
+            raise FunctionNotFoundError(f"{code.reference!r} was not found {self._where}: {frame.reason}", reference=code.reference)
+        if isinstance(frame, frames.Failed):
+            raise error_from(frame.names, frame.message, frame.trace, frame.state)
+        if frame.directives is not None:
+            call.context.requested = self._directives(frame.directives, call)
+        return codec.decode(frame.value)
+
+    async def _receive(self) -> bytes:
         buffer = self._buffer
         while True:
             if len(buffer) >= 4:
                 (size,) = struct.unpack_from(">I", buffer)
                 if size > self._limit + _ROOM:
-                    raise too_much("", self._limit)
+                    raise too_much(self._task_id, self._limit)
                 if len(buffer) >= 4 + size:
-                    frame = _read(bytes(buffer[4 : 4 + size]))
+                    frame = bytes(buffer[4 : 4 + size])
                     del buffer[: 4 + size]
                     return frame
             data = await self._link.receive()
@@ -198,102 +203,19 @@ class Conversation:
         who = {} if call is None else {"run_id": call.run_id, "task_id": call.task_id, "attempt": call.attempt}
         _output.info("%s", line, extra={**who, "stream": stream})
 
-    def _directives(self, asked: Mapping[str, Any], call: TaskCall) -> Directives:
-        new = [NewTask(decode_task(data), ignore_existing=ignore, goto=goto) for data, ignore, goto in asked.get("new", ())]
-        if new and not self._trusted:
+    def _directives(self, asked: frames.Directives, call: TaskCall) -> Directives:
+        if asked.new and not self._trusted:
             raise HandlerError(
                 f"task {call.task_id!r} asked {self._where} for a new task, which would run outside of it; put it into the graph, and go to "
                 "it by its id",
                 task_id=call.task_id,
             )
+        new = [NewTask(decode_task(data), ignore_existing=ignore, goto=goto) for data, ignore, goto in asked.new]
         iteration: Iteration | None = None
-        if asked.get("iteration") is not None:
-            data, arguments = codec.decode(asked["iteration"])
+        if asked.iteration is not None:
+            data, arguments = codec.decode(asked.iteration)
             iteration = Iteration(data[0], arguments) if data else Iteration(arguments=arguments)
-        return Directives(
-            goto=list(asked.get("goto", ())),
-            new=new,
-            iteration=iteration,
-            end_loop=bool(asked.get("end_loop")),
-            terminate=asked.get("terminate"),
-            cancel=asked.get("cancel"),
-        )
-
-
-class _Service:
-    """What the task of one call asks for, each request in a task of its own: a wait on the channel must not hold up the next request."""
-
-    def __init__(self, conversation: Conversation, call: TaskCall, number: int) -> None:
-        self.number = number
-        self._conversation = conversation
-        self._call = call
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._locks: dict[int, AsyncExitStack] = {}
-
-    def serve(self, kind: str, rest: list[Any]) -> None:
-        if kind == "tell":
-            type, data = rest
-            if type in ("progress", "message"):
-                self._call.services.publish(type, codec.decode(data))
-        elif kind == "log":
-            self._log(*rest)
-        elif kind == "ask":
-            task = asyncio.create_task(self._ask(*rest), name=f"graflow-ask-{rest[1]}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        """End what is still being asked, and give back the locks that the task has not."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        for held in self._locks.values():
-            await held.aclose()
-
-    async def _ask(self, number: int, name: str, data: bytes) -> None:
-        result: Any = None
-        self._call.waiting += 1
-        try:
-            with _Asked() as code:
-                args, kwargs = codec.decode(data)
-                result = await self._do(name, args, kwargs)
-        finally:
-            self._call.waiting -= 1
-        await self._conversation.reply(number, code.error if code.error is not None else result)
-
-    async def _do(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        services = self._call.services
-        operation = name.removeprefix("channel.")
-        if name == "channel.find":
-            value = await services.channel.get(args[0], _MISSING)
-            return [False, None] if value is _MISSING else [True, value]
-        if name != operation and operation in CHANNEL:
-            return await getattr(services.channel, operation)(*args, **kwargs)
-        if name == "result_of":
-            return await services.result_of(*args)
-        if name == "lock":
-            held = AsyncExitStack()
-            await held.enter_async_context(services.channel.lock(*args, **kwargs))
-            self._locks[len(self._locks)] = held
-            return len(self._locks) - 1
-        if name == "unlock":
-            return await self._locks[args[0]].aclose()
-        raise HandlerError(f"a child asked for {name!r}, which there is not")
-
-    def _log(self, fields: dict[str, Any], extra: bytes) -> None:
-        logger = logging.getLogger(None if fields["name"] == "root" else fields["name"])
-        if logger.isEnabledFor(fields["levelno"]):
-            who = {"run_id": self._call.run_id, "task_id": self._call.task_id, "attempt": self._call.attempt, "cycle": self._call.cycle}
-            logger.handle(logging.makeLogRecord({**who, **codec.decode(extra), **fields}))
-
-
-class _Asked(UserCode):
-    """A request of a task, whose errors are the task's to see."""
-
-    __slots__ = ()
-
-    passing = (*UserCode.passing, asyncio.CancelledError)
+        return Directives(asked.goto, new, iteration, asked.end_loop, asked.terminate, asked.cancel)
 
 
 def too_much(task_id: str, limit: int) -> OutputLimitError:
@@ -319,10 +241,3 @@ def _call(call: TaskCall, code: Code, *, measure: bool) -> dict[str, Any]:
 def _frame(*parts: Any) -> bytes:
     data = _encode(parts)
     return struct.pack(">I", len(data)) + data
-
-
-def _read(data: bytes) -> list[Any]:
-    try:
-        return _decode(data)
-    except msgspec.MsgspecError as error:
-        raise HandlerError(f"a child sent {len(data)} bytes that are no frame: {error}") from error

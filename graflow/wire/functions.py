@@ -97,7 +97,7 @@ def _code_of(spec: FunctionSpec, signer: Signer | None, task_id: str) -> Code:
     elif is_importable(function):
         return Code(name)
     if signer is None:
-        raise unsendable(function, task_id, "a child process")
+        raise unsendable(function, task_id, "a process or container of its own")
     from graflow.wire import pickling  # when it is first needed: most processes never pickle
 
     return Code(name, pickling.dumps(function, f"task {task_id}"))

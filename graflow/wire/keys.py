@@ -119,7 +119,7 @@ class Signer:
     def seal(self, claims: Claims, pickled: bytes) -> bytes:
         """The envelope of a pickle."""
         said = _encode(claims)
-        return _encode(_Envelope(VERSION, self._first, said, pickled, self._mac(self._first, said, pickled)))
+        return _encode(_Envelope(VERSION, self._first, said, pickled, self._mac(VERSION, self._first, said, pickled)))
 
     def open(self, envelope: bytes, what: str) -> Opened:
         """What is in an envelope. Nothing of it is unpickled.
@@ -130,7 +130,7 @@ class Signer:
 
         Raises:
             UntrustedPayloadError: it is no envelope, was altered, or its key is none of ours.
-            SerializationError: it was made by a newer version.
+            SerializationError: it was signed with a key of ours, and made by a newer version.
         """
         found = _read(envelope, what)
         if found.key not in self._keys:
@@ -139,18 +139,27 @@ class Signer:
                 f"same {VARIABLE}, and keep an old key behind the new one for as long as there are runs of it",
                 reason="unknown_key",
             )
-        if not hmac.compare_digest(self._mac(found.key, found.claims, found.pickle), found.mac):
+        # Before anything that the envelope says is believed, its version too: "from a newer version" is waited for, and an altered one must not be.
+        if not hmac.compare_digest(self._mac(found.version, found.key, found.claims, found.pickle), found.mac):
             raise UntrustedPayloadError(
                 f"{what} does not match its signature by the key {found.key!r}: it was altered on its way, or signed with another secret of "
                 f"that name; nothing of it was opened. See who can write to the server, and whether both ends have the same {VARIABLE}",
                 reason="altered",
             )
+        if found.version != VERSION:
+            raise SerializationError(
+                f"{what} came in an envelope of version {found.version}, and this process knows version {VERSION}: upgrade graflow here",
+                type_name="envelope",
+            )
         return Opened(_claims(found.claims), found.pickle)
 
-    def _mac(self, key: str, claims: bytes, pickled: bytes) -> bytes:
-        """Each part behind its length, so that no two different envelopes look alike; the purpose first, so that no other use of the key does."""
+    def _mac(self, version: int, key: str, claims: bytes, pickled: bytes) -> bytes:
+        """Each part behind its length, so that no two different envelopes look alike; the purpose first, so that no other use of the key does.
+
+        Those of all versions to come are to be made so: a process that does not know a version can then tell it from one that was altered.
+        """
         mac = hmac.new(self._keys[key], digestmod=hashlib.sha256)
-        for part in (_PURPOSE, str(VERSION).encode(), key.encode("utf-8", "surrogatepass"), claims, pickled):
+        for part in (_PURPOSE, str(version).encode(), key.encode("utf-8", "surrogatepass"), claims, pickled):
             mac.update(len(part).to_bytes(8, "big"))
             mac.update(part)
         return mac.digest()
@@ -226,13 +235,6 @@ def _read(envelope: bytes, what: str) -> _Envelope:
         raise UntrustedPayloadError(f"{what} {told}; it was not opened. See who can write to the server", reason=reason) from error
     if not found.mac:
         raise UntrustedPayloadError(f"{what} bears no signature; it was not opened. See who can write to the server", reason="unsigned")
-    if found.version != VERSION:
-        if found.version > VERSION:
-            raise SerializationError(
-                f"{what} came in an envelope of version {found.version}, and this process knows versions up to {VERSION}: upgrade graflow here",
-                type_name="envelope",
-            )
-        raise UntrustedPayloadError(f"{what} came in an envelope of version {found.version}, which there is not", reason="altered")
     return found
 
 

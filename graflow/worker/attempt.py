@@ -12,9 +12,9 @@ from graflow.core.calls import check_iteration, find_arguments
 from graflow.core.context import SyncTaskContext, TaskContext
 from graflow.core.groups import item_count
 from graflow.core.outcome import Failure, Iteration, Outcome, Retry, Success, Suspend, describe
-from graflow.core.retry import RetryLater
+from graflow.core.retry import RetryLater, seconds_to_wait
 from graflow.core.suspension import SuspendStep
-from graflow.errors import ConfigurationError, GraflowError, TaskTimeoutError
+from graflow.errors import ConfigurationError, GraflowError, GraphError, TaskTimeoutError
 from graflow.handlers import Handler, TaskCall, ThreadHandler
 from graflow.wire.functions import code_for_child
 from graflow.wire.signing import signing_for
@@ -244,13 +244,14 @@ class AttemptRunner:
     def _failure(self, delivery: Delivery, error: BaseException) -> Outcome:
         spec = delivery.spec
         if isinstance(error, SuspendStep):
-            return Suspend(error.reason)
+            return Suspend(_checked_reason(error, spec.task_id))
         failure = describe(error, spec.task_id, spec.attempt)
         if isinstance(error, RetryLater):
-            return Retry(error.after, failure.error, counted=False)
+            return Retry(_checked_wait(error.after, "RetryLater(after=...)", error, spec.task_id), failure.error, counted=False)
         policy = delivery.task.options.retry
         if policy is not None and spec.retries < policy.max_retries and policy.retries(error):
-            return Retry(policy.delay(spec.retries + 1, self._random.random), failure.error)
+            wait = policy.delay(spec.retries + 1, self._random.random)
+            return Retry(_checked_wait(wait, f"delay() of its {type(policy).__name__}", error, spec.task_id), failure.error)
         return failure
 
     async def _call_hooks(
@@ -272,6 +273,27 @@ class AttemptRunner:
     def abandoned_threads(self) -> int:
         """Threads that still run a task nobody waits for."""
         return self._threads.abandoned
+
+
+def _checked_wait(seconds: Any, whose: str, error: BaseException, task_id: str) -> float:
+    """Seconds that every backend can write; a GraphError for anything else, lest the outcome be found to be unwritable where nobody is to blame."""
+    wait = seconds_to_wait(seconds)
+    if wait is None:
+        raise GraphError(f"task {task_id!r} is to be tried again after {seconds!r:.100} s, by {whose}: give a number, 0 or more") from error
+    return wait
+
+
+def _checked_reason(error: SuspendStep, task_id: str) -> str:
+    """The same for what a suspended step waits for."""
+    reason: Any = error.reason
+    if not isinstance(reason, str):
+        raise GraphError(f"task {task_id!r} suspends with the reason {reason!r:.100}, a {type(reason).__name__}: give a text") from error
+    plain = str.__str__(reason)  # of an enum, its value
+    try:
+        plain.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise GraphError(f"task {task_id!r} suspends with the reason {plain!r:.100}, which cannot be written as UTF-8") from error
+    return plain
 
 
 def unknown_handler(task_id: str, kind: str, known: Mapping[str, Handler]) -> ConfigurationError:

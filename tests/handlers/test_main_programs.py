@@ -11,7 +11,7 @@ import pytest
 
 TASKS = """
 import asyncio, dataclasses, os
-from graflow import WorkflowEngine, task
+from graflow import RetryPolicy, SyncTaskContext, WorkflowEngine, task
 
 @dataclasses.dataclass
 class Sum:
@@ -20,6 +20,15 @@ class Sum:
 @task(handler="process")
 def add(a: int, b: int = 1) -> Sum:
     return Sum(a + b)
+
+class Refused(Exception):
+    pass
+
+@task(handler="process", retry=RetryPolicy(max_retries=1, initial_interval=0.01, retry_on=(Refused,)))
+def second_time(ctx: SyncTaskContext) -> int:
+    if ctx.attempt < 2:
+        raise Refused
+    return ctx.attempt
 
 @task(handler="process")
 def read(add: Sum) -> int:
@@ -30,6 +39,7 @@ async def main():
     async with WorkflowEngine() as engine:
         result = await engine.execute(add >> read, inputs={"a": 1})
         assert isinstance(result["add"], Sum), type(result["add"])
+        assert (await engine.execute(second_time)).output == 2
         print("output:", result.output)
 """
 GUARDED = TASKS + 'if __name__ == "__main__":\n    asyncio.run(main())\n'

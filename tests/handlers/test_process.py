@@ -219,6 +219,44 @@ async def test_a_result_that_cannot_travel_is_named(engine: WorkflowEngine) -> N
     assert error.__cause__.path == 'result of unsendable["a"][0]'
 
 
+async def test_an_error_of_its_own_class_is_retried_as_the_policy_says(either: WorkflowEngine) -> None:
+    assert (await either.execute(work.third_time)).output == 3
+
+
+async def test_a_log_record_that_cannot_be_made_fails_nothing(either: WorkflowEngine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert (await either.execute(work.logs_badly)).output == "went on"
+    assert any("a log record could not be made (TypeError" in record.getMessage() for record in caplog.records)
+
+
+async def test_bytes_can_be_printed(either: WorkflowEngine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    await either.execute(work.writes_bytes)
+    assert "bytes ä" in [record.getMessage() for record in caplog.records]
+
+
+async def test_a_directive_that_cannot_travel_fails_the_task_and_not_its_child(either: WorkflowEngine) -> None:
+    assert (await failure(either, work.cancels_with_an_object)).error_type == "TypeError"
+
+
+async def test_a_name_that_was_registered_and_a_status_are_what_they_are_there(either: WorkflowEngine) -> None:
+    assert (await either.execute(work.takes_a_name_of_status)).output is True
+    assert (await either.execute(work.registered, inputs={"n": 1})).output == 2
+
+
+async def test_a_copy_that_a_task_forks_answers_for_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with WorkflowEngine(handlers={"process": ProcessHandler(1)}) as engine:
+        assert (await engine.execute(work.forks >> work.waits_for_the_copy)).output == ["the task", "its own answer"]
+        assert (await engine.execute(work.add, inputs={"a": 1})).output == 2
+    assert "said by a copy" in [record.getMessage() for record in caplog.records]
+
+
+async def test_requests_beyond_all_measure_are_refused(engine: WorkflowEngine) -> None:
+    (told,) = (await engine.execute(work.asks_too_much)).output
+    assert "requests at once" in told
+
+
 # ---- death -------------------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +327,7 @@ async def test_a_task_that_writes_more_than_it_may_is_ended(much: Any) -> None:
         error = (await failure(engine, much)).__cause__
         assert isinstance(error, OutputLimitError)
         assert error.limit == 1 << 20
+        assert error.task_id == much.id
         assert (await engine.execute(work.add, inputs={"a": 1})).output == 2
 
 

@@ -14,7 +14,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from graflow import RetryLater, SyncTaskContext, TaskContext, TypedChannel, task
+from graflow import RetryLater, RetryPolicy, RunStatus, SyncTaskContext, TaskContext, TypedChannel, task
+from graflow.wire.functions import register
 from graflow.wire.signing import Pickled
 
 
@@ -262,3 +263,78 @@ def predict(ctx: SyncTaskContext, train: Pickled[Model], n: int) -> int:
     ctx.channel.set("model", train)
     again: Pickled[Model] = ctx.channel.get("model")
     return train.value.factor * n + again.value.factor
+
+
+class Refused(Exception):
+    """To be retried."""
+
+
+@task(handler="process", retry=RetryPolicy(max_retries=2, initial_interval=0.01, retry_on=(Refused,)))
+def third_time(ctx: SyncTaskContext) -> int:
+    if ctx.attempt < 3:
+        raise Refused
+    return ctx.attempt
+
+
+@task(handler="process")
+def forks(ctx: SyncTaskContext) -> str:
+    copy = os.fork()
+    if copy:
+        ctx.channel.set("copy", copy)
+        return "the task"
+    print("said by a copy")
+    return "a copy"
+
+
+@task(handler="process")
+def waits_for_the_copy(forks: str, copy: int) -> list[str]:
+    """In the same child: there is one only."""
+    os.waitpid(copy, 0)
+    return [forks, "its own answer"]
+
+
+@task(handler="process")
+def logs_badly() -> str:
+    logging.getLogger("shop").error("hi %d", "x")
+    return "went on"
+
+
+@task(handler="process")
+def writes_bytes() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.buffer.write("bytes ä\n".encode())
+
+
+@task(handler="process")
+def cancels_with_an_object(ctx: SyncTaskContext) -> None:
+    ctx.cancel_workflow(object())  # type: ignore[arg-type]  # pyright: ignore
+
+
+@task(handler="process")
+def asks_too_much(ctx: SyncTaskContext) -> list[str]:
+    """So many waits at once that some are refused; the others end when something is put there."""
+    errors: list[str] = []
+
+    def wait() -> None:
+        try:
+            ctx.channel.wait("never", timeout=None if len(errors) else 5.0)
+        except Exception as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=wait, daemon=True) for _ in range(1100)]
+    for thread in threads:
+        thread.start()
+    while not errors:
+        time.sleep(0.01)
+    return errors[:1]
+
+
+@task(handler="process")
+def takes_a_name_of_status(status: RunStatus = RunStatus.SUCCEEDED) -> bool:
+    return status == "succeeded"
+
+
+@register("handlers.registered")
+@task(handler="process")
+def registered(n: int) -> int:
+    return n + 1

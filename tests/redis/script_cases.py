@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from random import Random
 from unittest.mock import patch
@@ -25,12 +24,10 @@ from graflow.backends.redis.scripts import Script
 from graflow.backends.redis.scripts.runs import CLAIM, CONTROL, SETTLE, SUBMIT
 from graflow.core.board import STATUS_NAMES
 from graflow.core.ending import End
-from graflow.core.policy import best_effort
 from tests.model.check import ViolationError, demand
 from tests.model.drive import Case
 from tests.model.generate import Drawing, Habits, Shape
 from tests.model.oracle import Oracle
-from tests.model.plans import GraphSpec, NodeSpec
 from tests.redis.scripted import PREFIX, Calls
 from tests.redis.server import RedisServer
 from tests.redis.sidebyside import drive_both, drive_patiently, results_of
@@ -42,27 +39,12 @@ KINDS = ("beside", "beside, in little pieces", "beside", "by the oracle, patient
 def wild_case(number: int) -> Case:
     """Anything goes: every other one with wild tasks, every third one begun at some node."""
     random, wild = Random(f"case {number}"), number % 2 == 1
-    graph = with_patience(Drawing(random, Shape(early=True, wild=wild)).draw())
+    graph = Drawing(random, Shape(early=True, wild=wild)).draw()
     calm = random.choice((0.3, 1, 1))
     habits = Habits(fail=0.08 * calm, retry=0.08, suspend=0.05, goto=0.3, wild=wild, new=0.15, iterate=0.1, stop=0.01, outside=0.003)
     begin = random.choice([node.id for node in graph.nodes if node.group is None]) if number % 3 == 2 else None
     on_failure = random.choice(("fail", "continue", "continue"))
     return Case(graph, f"wild {number}", habits, on_failure, random.choice((300, 300, 300, 30, None)), begin)
-
-
-def with_patience(graph: GraphSpec) -> GraphSpec:
-    """No policy of the user's own inside a group that may be decided early.
-
-    The state machine judges by it at once. The scripts ask a worker, and what happens meanwhile may end the group around it.
-    """
-    nodes = {node.id: node for node in graph.nodes}
-
-    def hurried(node: NodeSpec) -> bool:
-        around = nodes[node.group] if node.group is not None else None
-        return around is not None and (around.policy.early or hurried(around))
-
-    calm = (replace(node, policy=best_effort) if node.policy.kind == "custom" and hurried(node) else node for node in graph.nodes)
-    return GraphSpec(tuple(calm), graph.edges)
 
 
 def tame_case(number: int) -> Case:

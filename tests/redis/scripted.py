@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,6 +136,8 @@ class ScriptedRun:
         self.id = f"r{next(_numbers)}"
         self.deliveries: dict[Attempt, Brought] = {}
         self.waiting: list[tuple[Token, bytes]] = []
+        self.asked: deque[Brought] = deque()
+        """policies of the user's own that wait for their turn"""
         self.cursor = "-"
         calls.upload(plan, f"p-{self.id}")
         reply = calls.submit(self.id, f"p-{self.id}", start=start, on_failure=on_failure, max_steps=max_steps)
@@ -144,13 +147,13 @@ class ScriptedRun:
     # ---- in and out ----
 
     def fetch(self) -> None:
-        """Take everything that is in line, and, unless patient, work off whatever goes on by itself."""
+        """Take everything that is in line, and, unless patient, work off whatever goes on by itself. When nothing does, policies are asked."""
         for _ in range(ROUNDS):
             reply = self.calls.claim("c")
             for brought in reply.deliveries:
                 entry = decode_entry(brought.text)
                 if entry.node < len(self.plan.ids) and self.plan.groups[entry.node] is not None:
-                    self.judge(brought)
+                    self.asked.append(brought)
                 else:
                     attempt = (entry.node, entry.cycle, entry.attempt)
                     demand(attempt not in self.deliveries, f"{attempt} was handed out twice")
@@ -159,8 +162,11 @@ class ScriptedRun:
             self.waiting += reply.continuations
             while self.waiting and not self.patient:
                 self.go_on()
-            if not reply.continuations and not reply.deliveries:
+            if reply.continuations or reply.deliveries:
+                continue
+            if not self.asked:
                 return
+            self.judge(self.asked.popleft())
         demand(False, "it goes on and on by itself")
 
     def go_on(self) -> None:
@@ -171,10 +177,13 @@ class ScriptedRun:
         demand(self.calls.settle([outcome]).answers == [1] or self.patient, "a continuation is refused")
 
     def judge(self, brought: Brought) -> None:
-        """Answer for a policy of the user's own, as a worker does."""
+        """Answer for a policy of the user's own, as a worker does: whether or not anybody still wants to know."""
         entry, image = decode_entry(brought.text), self.image()
+        wanted = self.counts((entry.node, entry.cycle, entry.attempt), image)
         verdict = judge(self.plan, entry.node, image, lambda node: self.name_of(node, image), entry.attempt)
-        demand(self.calls.settle([judged(brought.token, entry, verdict)]).answers == [1], "a verdict is refused")
+        taken = self.calls.settle([judged(brought.token, entry, verdict)]).answers == [1]
+        # What waited for a region to be made undecided again comes before the verdict, and may be the end of the group.
+        demand(taken == wanted or goes_on_in_pieces(image), f"a verdict that {'is wanted is refused' if wanted else 'is void is taken'}")
 
     def delivery(self, attempt: Attempt) -> RedisDelivery:
         """An attempt as a worker is given it."""
@@ -229,12 +238,12 @@ class ScriptedRun:
     def out(self) -> set[Attempt]:
         """Attempts that were handed out and still count."""
         image = self.image()
+        return {attempt for attempt in self.deliveries if self.counts(attempt, image)}
+
+    def counts(self, attempt: Attempt, image: RunImage) -> bool:
+        """Whether the outcome of an attempt would be taken."""
         void = void_in(image)
-        return {
-            attempt
-            for attempt in self.deliveries
-            if is_running(image, attempt) and not (void and is_void(self.plan, image, void, attempt[0]))
-        }
+        return is_running(image, attempt) and not (void and is_void(self.plan, image, void, attempt[0]))
 
     def void(self, image: RunImage) -> list[Attempt]:
         """Attempts that were handed out and have yet to be stopped, for what they stand in is to be made undecided again."""

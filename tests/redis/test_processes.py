@@ -8,8 +8,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from blockbuster import BlockBuster
 from redis.asyncio.client import Monitor
 
 from graflow import TaskGraph, WorkflowEngine, parallel
+from graflow.backends.redis import leases
+from graflow.backends.redis.client import RedisClient
 from graflow.backends.redis.leases import LEASE
 from graflow.core.chain import Chain
 from graflow.core.group import ParallelGroup
@@ -211,7 +213,7 @@ async def is_stopped_and_goes_on(url: str) -> None:
         other.strike(signal.SIGTERM)
         await other.ended()
         assert (await (await engine.submit(jobs.short)).result(timeout=10)).output == 0
-        now = await fleet.eye.zrange(f"{P}leases", 0, -1)
+        now = [name for name in await fleet.eye.zrange(f"{P}leases", 0, -1) if name != "!"]
         assert len(now) == 1
         assert now != names
         await nothing_lasts(fleet.url)
@@ -259,6 +261,71 @@ async def test_what_takes_long_to_be_seen() -> None:
         async with asyncio.TaskGroup() as group:
             for scenario in (is_gone_with_its_machine, is_stopped_and_goes_on, holds_the_gil, is_idle):
                 group.create_task(scenario(stack.enter_context(RedisServer()).url))
+
+
+async def blocking(fleet: Fleet, *since: int) -> set[str]:
+    """The connections on which a read has waited for so many seconds."""
+    clients = await fleet.eye.client_list()
+    return {each["id"] for each in clients if each["cmd"] == "xreadgroup" and "b" in each["flags"] and int(each["idle"]) in since}
+
+
+async def is_held(fleet: Fleet, name: str) -> bool:
+    """Whether something is in the hands of a worker of that name, as the server sees it."""
+    found = await fleet.eye.xinfo_consumers(f"{P}q:2:coroutine:default", "g")
+    return any(each["pending"] for each in found if each["name"].startswith(name))
+
+
+async def is_free(fleet: Fleet, name: str) -> bool:
+    """Whether nothing is."""
+    return not await is_held(fleet, name)
+
+
+async def until(true: Callable[[], Awaitable[bool]], within: float) -> None:
+    async with asyncio.timeout(within):
+        while not await true():  # noqa: ASYNC110 - it happens in other processes
+            await asyncio.sleep(0.02)
+
+
+async def is_handed_work_after_its_death(url: str, *, with_its_machine: bool) -> None:
+    """The read of a stopped worker still blocks when its lease has lapsed and its consumer is gone: it makes itself a new one. If the worker dies
+    then, the process that renews its lease sees to what it was handed; without that, those do who look once more when no read can be left."""
+    async with fleet_of(url) as fleet, WorkflowEngine(url) as engine, AsyncExitStack() as stack:
+        client = RedisClient(url)
+        await client.open()
+        stack.push_async_callback(client.close)
+        (victim,) = await fleet.start("--worker-id", "victim")
+        heart = victim.heart()
+        (lease,) = await fleet.eye.zrange(f"{P}leases", 0, -1)
+        while not (its_own := await blocking(fleet, 1, 2)):  # noqa: ASYNC110 - it happens in other processes
+            await asyncio.sleep(0.02)
+        await fleet.start("--queues", "of-others")  # which looks after all, and takes nothing
+        while not its_own & await blocking(fleet, 1, 2):  # and so for seconds to come  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        victim.strike(signal.SIGSTOP)
+        await fleet.eye.zadd(f"{P}leases", {lease: 0})  # as if it had lapsed
+        await leases.reap(client)
+        handle = await engine.submit(jobs.short)
+        await until(lambda: is_held(fleet, "victim."), 4)
+        died = time.monotonic()
+        if with_its_machine:
+            os.kill(heart, signal.SIGKILL)
+        victim.strike(signal.SIGKILL)
+        await until(lambda: is_free(fleet, "victim."), 20)
+        assert time.monotonic() - died < (12 if with_its_machine else 5)
+        (other,) = await fleet.start("--worker-id", "other")
+        assert (await handle.result(timeout=20)).output == 0
+        (start,) = await fleet.noted(jobs.STARTS)
+        assert (start.attempt, start.pid) == (2, other.pid)
+
+
+@pytest.mark.timeout(120)
+async def test_what_a_worker_is_handed_after_its_death_starts_elsewhere_soon() -> None:
+    with ExitStack() as stack:
+        async with asyncio.TaskGroup() as group:
+            for program in servers().values():
+                for with_its_machine in (False, True):
+                    url = stack.enter_context(RedisServer(program)).url
+                    group.create_task(is_handed_work_after_its_death(url, with_its_machine=with_its_machine))
 
 
 # ---- engines that die -----------------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ import pytest
 from blockbuster import BlockBuster
 
 from graflow import TaskWorker, WorkflowEngine, parallel, task, workflow
+from graflow.backends.redis import chores
 from graflow.backends.redis.backend import RedisBackend
+from graflow.backends.redis.client import RedisClient
 from tests.redis.proxy import Fault, FaultProxy, message
 from tests.redis.server import RedisServer
 
@@ -83,6 +85,32 @@ async def test_a_member_that_was_stopped_while_the_link_was_down_is_stopped_once
             await asyncio.wait_for(cancelled.wait(), 10)
             go.set()
             assert (await handle.result(timeout=10)).output == "rescued"
+
+
+@pytest.mark.parametrize("what", [("m", b"\xc1"), ("m", b"\x99" + b"\x01" * 9), ("t", b"by hand")])
+async def test_what_cannot_be_read_keeps_nothing_else_from_being_put_back(
+    redis_url: str, redis_client: RedisClient, what: tuple[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    @task
+    async def good() -> str:
+        return "done"
+
+    commands, keys = redis_client.commands, redis_client.keys
+    stream = "2:coroutine:default"
+    backend = RedisBackend(redis_url, local_code=True, heart="loop")
+    async with WorkflowEngine(backend) as engine:
+        handle = await engine.submit(good)
+        field, text = what
+        await commands.xadd(keys.stream(stream), {field: text})
+        ((_, found),) = await commands.xreadgroup("g", "c", {keys.stream(stream): ">"})
+        read = [(stream, id.decode(), *next(iter(fields.items()))) for id, fields in found]
+        assert len(read) == 2
+        await chores.send_back(redis_client, "c", read[::-1])
+        assert await commands.zcard(f"{keys.prefix}dlq") == 1
+        assert (await commands.xpending(keys.stream(stream), "g"))["pending"] == 0
+        assert "cannot be read" in caplog.text
+        async with TaskWorker(backend):
+            assert (await handle.result(timeout=10)).output == "done"
 
 
 async def told(caplog: pytest.LogCaptureFixture, text: str) -> None:

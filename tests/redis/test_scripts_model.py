@@ -17,6 +17,10 @@ from tests.redis.script_mutants import MODEL_MUTANTS, Mutant, cases_until_caught
 
 CASES = int(os.environ.get("GRAFLOW_MODEL_CASES", "300"))
 CHUNK = 60
+NAMED = {
+    12392: "the run ends in the step in which a group has drained whose policy is the user's own: nobody asks for the verdict any more",
+}
+"""Cases beyond those of every run that have found something."""
 BUDGET = 600
 """How many cases a broken script may survive."""
 
@@ -25,6 +29,11 @@ BUDGET = 600
 def test_random_runs_are_the_same_on_the_scripts_as_in_memory(server: redis.Redis, first: int) -> None:
     for number in range(first, min(first + CHUNK, CASES)):
         script_cases.run_case(server, number)
+
+
+@pytest.mark.parametrize("number", NAMED)
+def test_a_case_that_has_found_something_stays(server: redis.Redis, number: int) -> None:
+    script_cases.run_case(server, number)
 
 
 def test_a_failure_tells_the_command_that_repeats_it(server: redis.Redis) -> None:

@@ -246,7 +246,7 @@ async def test_signed_code_reaches_child_processes_of_a_worker_and_of_an_engine_
     async with WorkflowEngine(secret_key=KEY) as engine:
         assert (await engine.execute(added, inputs={"n": 2})).output == [42, True]
     async with WorkflowEngine() as engine:
-        with pytest.raises(FunctionNotFoundError, match=f"'added' cannot be run by a child process.*{VARIABLE}"):
+        with pytest.raises(FunctionNotFoundError, match=f"'added' cannot be run by a process or container of its own.*{VARIABLE}"):
             await engine.submit(added, inputs={"n": 2})
 
 
@@ -256,7 +256,7 @@ class Sending(CoroutineHandler):
 
 async def test_code_that_cannot_get_to_a_child_is_refused_at_submit_in_memory_too() -> None:
     async with WorkflowEngine(handlers={"child": Sending()}) as engine:
-        with pytest.raises(FunctionNotFoundError, match="'a' cannot be run by a child process"):
+        with pytest.raises(FunctionNotFoundError, match="'a' cannot be run by a process or container of its own"):
             await engine.submit(task(id="a", handler="child")(lambda: 1))
     async with WorkflowEngine(handlers={"child": Sending()}, secret_key=KEY) as engine:
         assert (await engine.execute(task(id="a", handler="child")(lambda: 1))).output == 1

@@ -97,4 +97,4 @@ def test_a_function_of_a_module_that_is_run_is_found_by_running_that_again(tmp_p
 def test_what_was_typed_in_cannot_be_found_again(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run("-c", SCRIPT, cwd=tmp_path)
-    assert "FunctionNotFoundError: 'one' cannot be run by a child process" in caught.value.stderr
+    assert "FunctionNotFoundError: 'one' cannot be run by a process or container of its own" in caught.value.stderr

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from graflow.core.outcome import Failure
+from graflow.errors import BackendUnavailableError
 from graflow.worker.committer import LARGEST, Committer
 from tests.conformance.hands import Hands
 from tests.engine.support import turns
@@ -94,9 +97,9 @@ async def test_a_leader_that_is_cut_off_takes_nobody_elses_outcome_along(bench: 
         bench.tasks["a"].cancel()
         await turns(3)
     else:
-        await bench.coordinator.finish(error=ConnectionError("gone"))
+        await bench.coordinator.finish(error=BackendUnavailableError("gone"))
     assert bench.coordinator.batches == [["a"], ["b", "c"]]
-    with pytest.raises((ConnectionError, asyncio.CancelledError)):
+    with pytest.raises((BackendUnavailableError, asyncio.CancelledError)):
         await bench.tasks["a"]
     await bench.commit("d")
     await bench.coordinator.finish("x")
@@ -122,3 +125,94 @@ async def test_what_had_come_back_to_a_leader_that_is_cut_off_is_begun(bench: Be
     assert bench.coordinator.batches == [["a"], ["b"], ["c"]]
     await bench.coordinator.finish()
     await bench.committer.flush()
+
+
+# ---- what cannot be written ----------------------------------------------------------------------------------------
+
+
+class PickyCoordinator:
+    """Writes none of a batch that one of the poisonous is in; failures of them too, where it is ``hopeless``."""
+
+    def __init__(self, *poisonous: str, hopeless: bool = False) -> None:
+        self.poisonous = poisonous
+        self.hopeless = hopeless
+        self.written: dict[str, Any] = {}
+        self.gates: Iterator[asyncio.Event] = iter(())
+        self.errors: list[Exception] = []
+
+    async def settle(self, settled: Sequence[tuple[Any, Any]], slots: object) -> list[Any]:
+        await next(self.gates, passable()).wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        for delivery, outcome in settled:
+            if delivery.spec.task_id in self.poisonous and (self.hopeless or type(outcome) is not Failure):
+                raise ValueError("cannot convert float NaN to integer")
+        self.written.update((delivery.spec.task_id, outcome) for delivery, outcome in settled)
+        return []
+
+
+def passable() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+def delivery(name: str) -> Any:
+    return SimpleNamespace(spec=SimpleNamespace(task_id=name, attempt=1, run_id=f"run-{name}"))
+
+
+async def committed(coordinator: PickyCoordinator, *names: str) -> Committer:
+    """The first leads, and the others are in one batch behind it."""
+    gate = asyncio.Event()
+    coordinator.gates = iter([gate])
+    committer = Committer(coordinator, Hands(), lambda found: None)  # type: ignore[arg-type]
+    commits = [asyncio.create_task(committer.commit(delivery(name), None)) for name in names]
+    await turns(3)
+    gate.set()
+    for result in await asyncio.gather(*commits, return_exceptions=True):
+        assert result == [] or isinstance(result, BackendUnavailableError)
+    await committer.flush()
+    return committer
+
+
+@pytest.mark.parametrize("poison", ["a", "b", "c", "e"])
+async def test_an_outcome_that_cannot_be_written_fails_its_task_and_the_rest_of_its_batch_is_written(poison: str) -> None:
+    coordinator = PickyCoordinator(poison)
+    await committed(coordinator, *"abcde")
+    failed = coordinator.written.pop(poison)
+    assert coordinator.written == {name: None for name in "abcde" if name != poison}
+    assert failed.error.message == f"the outcome of task {poison!r} cannot be written: ValueError: cannot convert float NaN to integer"
+
+
+async def test_many_of_them_are_each_failed() -> None:
+    coordinator = PickyCoordinator("b", "c", "e")
+    committer = await committed(coordinator, *"abcdef")
+    assert {name for name, outcome in coordinator.written.items() if outcome is not None} == {"b", "c", "e"}
+    assert sorted(coordinator.written) == list("abcdef")
+    assert await committer.commit(delivery("g"), None) == []
+    assert coordinator.written["g"] is None
+
+
+async def test_what_cannot_even_be_failed_is_told_of_and_keeps_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    coordinator = PickyCoordinator("c", hopeless=True)
+    await committed(coordinator, *"abcde")
+    assert sorted(coordinator.written) == list("abde")
+    assert "task c of run run-c cannot even be failed" in caplog.text
+
+
+async def test_an_error_that_does_not_come_again_fails_nobody() -> None:
+    coordinator = PickyCoordinator()
+    coordinator.errors = [RuntimeError("once")]
+    await committed(coordinator, *"abc")
+    assert coordinator.written == dict.fromkeys("abc")
+
+
+async def test_those_who_wait_for_their_turn_alone_are_not_lost_when_the_backend_does_not_answer() -> None:
+    """The backend finds those by itself of which it was told; of those in line it was not."""
+    coordinator = PickyCoordinator()
+    coordinator.errors = [RuntimeError("the leader's"), BackendUnavailableError("gone"), BackendUnavailableError("still gone")]
+    await committed(coordinator, *"abcd")
+    assert sorted(coordinator.written) == []
+    coordinator.errors = [RuntimeError("once"), BackendUnavailableError("gone")]
+    await committed(coordinator, *"abcd")
+    assert sorted(coordinator.written) == ["b", "c", "d"]

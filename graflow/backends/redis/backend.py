@@ -11,7 +11,7 @@ from graflow.backends.redis.deadletters import DeadLetters
 from graflow.backends.redis.leases import make_heart
 from graflow.backends.redis.planstore import PlanStore
 from graflow.backends.redis.queue import RedisTaskQueue
-from graflow.backends.redis.roster import workers
+from graflow.backends.redis.roster import living
 from graflow.backends.redis.waiting import Waiting
 from graflow.core.clock import SystemClock
 from graflow.wire import codec
@@ -97,12 +97,11 @@ class RedisBackend:
 
     async def living(self) -> frozenset[str]:
         """The workers that hold a lease now, by id."""
-        return frozenset(each["name"] for each in await workers(self.client))
+        return await living(self.client)
 
     async def introduce(self, worker_id: str, slots: Slots) -> None:
-        """Take a lease for this process. The first worker gives it its name."""
-        self.crew.introduce(worker_id, slots)
-        await self.crew.join()
+        """Take a lease for this process, or add a worker to it. The first worker gives it its name."""
+        await self.crew.introduce(worker_id, slots)
 
     async def open(self) -> None:
         """Connect, and see whether the server will do. An engine and its worker may both open it: the last to close it does.

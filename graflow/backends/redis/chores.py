@@ -9,7 +9,7 @@ import msgspec
 
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.commands import ask_all
-from graflow.backends.redis.entries import CONTINUATION, decode_entry
+from graflow.backends.redis.entries import CONTINUATION, Token, decode_entry, read_entry
 from graflow.backends.redis.outcomes import continued, judged, unknown_here
 from graflow.backends.redis.reading import read_run
 from graflow.backends.redis.scripts.runs import BUDGET, BURY, SETTLE, WANTED
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from graflow.backends.redis.client import RedisClient
     from graflow.backends.redis.deliveries import RedisDelivery
-    from graflow.backends.redis.entries import Brought, Entry, Token
+    from graflow.backends.redis.desk import Entries
+    from graflow.backends.redis.entries import Brought, Entry
     from graflow.backends.redis.planstore import PlanStore
     from graflow.core.plan import Plan
     from graflow.errors import GraflowError
@@ -42,6 +43,21 @@ SLICE: Final = 512
 async def send(client: RedisClient, consumer: str, outcomes: Sequence[tuple[Any, ...]]) -> None:
     """Outcomes of which nobody waits for what follows."""
     await client.call(SETTLE, (client.shift, BUDGET, encode(outcomes), consumer, b"", b""))
+
+
+async def send_back(client: RedisClient, consumer: str, entries: Entries) -> None:
+    """What a read has brought and nobody was there to take is put back in line. What cannot be read is no reason to keep the rest: it goes to the
+    dead letters, as it would have gone if it had been taken."""
+    back: list[tuple[Any, ...]] = []
+    for stream, id, field, text in entries:
+        entry = read_entry(text) if field == b"m" else None
+        if entry is None:
+            await bury(client, Token(stream, id), field, text)
+        else:
+            who = (stream, id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
+            back.append((*who, "b", as_text(text), False, False, False))
+    if back:
+        await send(client, consumer, back)
 
 
 async def give_up(

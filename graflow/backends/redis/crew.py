@@ -17,12 +17,13 @@ from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.deliveries import CANNOT_RUN, RedisDelivery, admit_policy, make_delivery
 from graflow.backends.redis.desk import TICK, Desk, Entries, less
-from graflow.backends.redis.entries import Brought, Entry, Reply, Token, decode_entry, read_reply
+from graflow.backends.redis.entries import UNKNOWN, Brought, Entry, Reply, Token, read_entry, read_reply
 from graflow.backends.redis.faults import code_of
 from graflow.backends.redis.hands import Hands
 from graflow.backends.redis.keys import parse_stream
 from graflow.backends.redis.leases import reap
-from graflow.backends.redis.outcomes import handed_back, ready_to_send
+from graflow.backends.redis.outcomes import handed_back, packed, ready_to_send
+from graflow.backends.redis.roster import introduction
 from graflow.backends.redis.scripts.runs import BUDGET, CLAIM, SETTLE
 from graflow.backends.redis.telling import Teller
 from graflow.errors import BackendUnavailableError
@@ -44,6 +45,8 @@ _log = logging.getLogger("graflow.redis")
 
 UNKNOWN_GRACE: Final = 600.0
 """seconds for which an attempt that nobody here can run is left to other workers: a new version may be on its way to all of them"""
+ASK_AGAIN: Final = 30.0
+"""seconds after which a worker that knows of nothing that is put off asks all the same: who was told of it may be gone, and one alone is told"""
 _PARTING: Final = 2.0
 
 
@@ -73,20 +76,30 @@ class Crew:
         self._flights: set[asyncio.Future[None]] = set()  # calls on their way that may bring attempts
         self._leaving: set[Token] = set()  # what is about to be settled, and in our hands no more
         self._desks: WeakKeyDictionary[Slots, Desk] = WeakKeyDictionary()
+        self._workers: WeakKeyDictionary[Slots, str] = WeakKeyDictionary()
+        self._told = b""
         self._queues: list[str] = []
         self._subscriptions: list[Subscription] = []
         self._joining = asyncio.Lock()
         self._jobs: set[asyncio.Task[None]] = set()
         self._teller = Teller(client, self._spawn)
-        self._due = float("inf")
+        self._due = 0.0
+        """when to ask for what is put off"""
         self._closed = False
 
     # ---- joining and leaving ----
 
-    def introduce(self, worker_id: str, slots: Slots) -> None:
-        """What the first worker is called, the crew is called."""
+    async def introduce(self, worker_id: str, slots: Slots) -> None:
+        """Take a worker in, and a lease. What the first is called, the crew is called."""
         self.name = self.name or worker_id
+        self._workers[slots] = worker_id
         self.desk(slots)
+        await self.join()
+        async with self._joining:
+            info = self._info()
+            if self.consumer and self.heart is not None and info != self._told:  # it came when the lease had been taken
+                await self.heart.say(info)
+                self._told = info
 
     async def join(self) -> None:
         """Take a name and a lease, from the first fetch on."""
@@ -102,15 +115,14 @@ class Crew:
             self.name = self.name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
             consumer = f"{self.name}.{uuid4().hex[:4]}"
             if self.heart is not None:
-                await self.heart.start(consumer, self._info())
+                info = self._told = self._info()
+                await self.heart.start(consumer, info)
             await self._look_for_queues()
             self.consumer = consumer
+            self._due = 0.0  # those who knew when the next work is due may have taken that with them: ask
 
     def _info(self) -> bytes:
-        handlers = sorted({handler for slots in self._desks for handler in slots.handlers})
-        every = any(slots.queues is None for slots in self._desks)
-        queues = None if every else sorted({queue for slots in self._desks for queue in slots.queues or ()})
-        return encode({"name": self.name, "handlers": handlers, "queues": queues, "pid": os.getpid(), "host": socket.gethostname()})
+        return introduction(self.name, self._workers.values(), list(self._desks))
 
     def lose(self) -> None:
         """The lease has lapsed: drop everything, and begin again under another name."""
@@ -181,13 +193,22 @@ class Crew:
                 if desk.unsure:
                     found = await self._recover(desk)
                 elif not desk.streams():
-                    desk.freed.clear()
-                    await desk.freed.wait()
-                    continue
+                    found = await self._wait_for_room(desk)
                 else:
                     found = await self._wait_for_work(desk)
                 if found:
                     return found
+
+    async def _wait_for_room(self, desk: Desk) -> list[Delivery]:
+        """With all slots taken nothing is read. What becomes due meanwhile is put in line all the same: those with room may not know of it."""
+        desk.freed.clear()
+        try:
+            async with asyncio.timeout_at(self._due):
+                await desk.freed.wait()
+        except TimeoutError:
+            if self.consumer:  # else the lease has lapsed meanwhile, and what would be handed out would be nobody's
+                return await self._claim(desk, [])
+        return []
 
     async def _wait_for_work(self, desk: Desk) -> list[Delivery]:
         """A read that is not cancelled with its caller: what it brings then is put back."""
@@ -209,23 +230,13 @@ class Crew:
 
     async def _put_back(self, desk: Desk, reading: asyncio.Future[Entries], consumer: str) -> None:
         await desk.unblock()
-        await self._send_back([entry for entry in await reading if entry[0] != TICK], consumer)
-
-    async def _send_back(self, entries: Entries, consumer: str) -> None:
-        back: list[tuple[Any, ...]] = []
-        for stream, id, field, text in entries:
-            if field == b"m":
-                entry = decode_entry(text)
-                who = (stream, id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
-                back.append((*who, "b", as_text(text), False, False, False))
-        if back:
-            await chores.send(self._client, consumer, back)
+        await chores.send_back(self._client, consumer, [entry for entry in await reading if entry[0] != TICK])
 
     async def _return_pending(self, desk: Desk) -> None:
         """Attempts that a call cut short has handed to this name are put back in line, lest they count as lost with their worker."""
         try:
             entries = await self._unknown_pending(desk.every_stream())
-            await self._send_back(entries, self.consumer)
+            await chores.send_back(self._client, self.consumer, entries)
         except BackendUnavailableError as error:
             _log.warning("worker %s cannot put back what it had been handed: %s", self.name, error, extra={"worker_id": self.name})
 
@@ -295,12 +306,16 @@ class Crew:
             flight.set_result(None)
 
     async def _take(self, reply: Reply, desk: Desk) -> list[Delivery]:
-        self._due = asyncio.get_running_loop().time() + reply.due / 1000 if reply.due >= 0 else float("inf")
+        if reply.due != UNKNOWN:
+            self._due = asyncio.get_running_loop().time() + (min(reply.due / 1000, ASK_AGAIN) if reply.due >= 0 else ASK_AGAIN)
         found: list[Delivery] = []
         for told in reply.stops:  # the others hear of it a moment later
             self._hands.stop(told)
         for brought in reply.deliveries:
-            entry = decode_entry(brought.text)
+            entry = read_entry(brought.text)
+            if entry is None:
+                await chores.bury(self._client, brought.token, b"m", brought.text)
+                continue
             plan = self._plans.at_hand(entry.plan, entry.run_id)
             delivery = await self._deliver(brought, entry, plan)
             if delivery is not None:
@@ -336,8 +351,15 @@ class Crew:
         ours = [(each, outcome) for each, outcome in done if isinstance(each, RedisDelivery) and self._hands.let_go(each)]
         leaving = [each.token for each, _ in ours]
         self._leaving.update(leaving)
+        desk, consumer = self.desk(slots), self.consumer
         try:
-            return await self._settle(ours, self.desk(slots))
+            return await self._settle(ours, desk)
+        except BaseException as error:
+            if not isinstance(error, Exception) or isinstance(error, BackendUnavailableError):
+                desk.unsure = True  # nobody settles them again: they are found among what is pending
+            elif consumer == self.consumer:  # they are settled again, one by one; under another name they would be nobody's
+                self._hands.take_back(each for each, _ in ours)
+            raise
         finally:
             self._leaving.difference_update(leaving)
 
@@ -354,7 +376,7 @@ class Crew:
         await self._teller.sent()
         free = desk.free()
         wanted = desk.turns.wanted(free, desk.queues())
-        args = (self._client.shift, BUDGET, encode(fields), self.consumer, wanted, self._teller.take())
+        args = (self._client.shift, BUDGET, packed([each for each, _ in done], fields), self.consumer, wanted, self._teller.take())
         found = await self._ask(SETTLE, args, desk, free)
         desk.freed.set()
         if desk.unsure:  # or what the lost reply had brought would lie about for as long as the read waits

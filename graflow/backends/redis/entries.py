@@ -36,6 +36,14 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
 decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
 
 
+def read_entry(text: bytes) -> Entry | None:
+    """The same of what may be anything; None if it is no message of ours."""
+    try:
+        return decode_entry(text)
+    except msgspec.MsgspecError:
+        return None
+
+
 class Token(NamedTuple):
     """What proves that an attempt was handed out. Ids are unique within one stream only."""
 
@@ -53,6 +61,9 @@ class Brought(NamedTuple):
     inputs: list[Any] | None
 
 
+UNKNOWN: Final = -2
+
+
 class Reply(NamedTuple):
     """What a call of ``settle`` or ``claim`` gives back."""
 
@@ -61,7 +72,7 @@ class Reply(NamedTuple):
     continuations: list[tuple[Token, bytes]]
     odd: list[tuple[Token, bytes, bytes]]
     due: int
-    """milliseconds until delayed work is due, -1 for never"""
+    """milliseconds until delayed work is due, -1 for never, UNKNOWN where nobody has looked"""
     stops: list[bytes]
     """what all workers are told about attempts that no longer count"""
 

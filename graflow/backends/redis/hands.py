@@ -79,6 +79,11 @@ class Hands:
             if named is None or _name(delivery) in named:
                 delivery.stopped = True
 
+    def take_back(self, deliveries: Iterable[RedisDelivery]) -> None:
+        """They were let go in order to be settled, and could not be. What was stopped meanwhile is known from what was heard of it."""
+        for delivery in deliveries:
+            self.take(delivery)
+
     def let_go(self, delivery: RedisDelivery) -> bool:
         """It is over; False if it was not held, or not any more."""
         if self._held.pop(delivery.token, None) is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from graflow.backends.redis import pulse
 from graflow.backends.redis.client import FAILURES
+from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.scripts.runs import BEAT, BUDGET, REAP
 from graflow.errors import GraflowError
 
@@ -72,6 +73,18 @@ class Heart(ABC):
     @abstractmethod
     async def start(self, consumer: str, info: bytes) -> None:
         """Take a lease under a name. ``info`` says what the worker can do. After ``lost`` it may be called again, with another name."""
+
+    async def say(self, info: bytes) -> None:
+        """What the worker can do has changed.
+
+        Not with a beat: one that says something takes a lease, and would bring back to life one that has lapsed, with its work in other hands.
+        """
+        consumer, keys = self._consumer, self._client.keys
+        if consumer:
+            self._info = info
+            _, leased = await ask_all(self._client, [("HSET", keys.workers, consumer, info), ("ZSCORE", keys.leases, consumer)])
+            if leased is None:  # whoever took the lease away had cleared up before this was written
+                await ask_all(self._client, [("HDEL", keys.workers, consumer)])
 
     @abstractmethod
     async def stop(self) -> None:
@@ -193,6 +206,12 @@ class ProcessHeart(Heart):
                 keeping.cancel()
                 await asyncio.wait((keeping,))
         await self._retire()
+
+    async def say(self, info: bytes) -> None:
+        """What the worker can do has changed: the process, which tells of it with each beat, is to know it too."""
+        await super().say(info)
+        if self._consumer and self._info == info:
+            self._tell(self._who())
 
     # ---- the process ----
 
@@ -317,12 +336,14 @@ async def reap(client: RedisClient) -> int:
 
 
 async def retire(client: RedisClient, consumer: str) -> None:
-    """The worker ends: its lease is not waited for. What it still held is found by whoever looks next."""
+    """The worker ends: its lease is not waited for. What it still held is found by whoever looks next. It may have been the only one who knew when
+    the next work is due, so another is made to ask."""
     keys = client.keys
     try:
         async with client.commands.pipeline(transaction=False) as pipe:
             pipe.zrem(keys.leases, consumer)
             pipe.hdel(keys.workers, consumer)
+            pipe.xadd(keys.tick, {"m": ""}, maxlen=16, approximate=False, nomkstream=True)
             await pipe.execute()
     except FAILURES as error:  # it lapses by itself
         _log.info("the lease of worker %s could not be given up: %s", consumer, error, extra={"worker_id": consumer})

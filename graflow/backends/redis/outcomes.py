@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from graflow.backends.redis.blobs import as_text
+import msgspec
+
+from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.deliveries import maker_finder
 from graflow.backends.redis.keys import stream_name
 from graflow.backends.redis.plans import needs_of
 from graflow.core.calls import plan_call
 from graflow.core.outcome import Failure, Retry, Success, Suspend, describe
 from graflow.core.wishes import read_wishes
-from graflow.errors import ConfigurationError, FunctionNotFoundError, SerializationError
+from graflow.errors import ConfigurationError, FunctionNotFoundError, GraflowError, SerializationError
 from graflow.wire import codec
 from graflow.wire.failures import encode_failure
 from graflow.wire.signing import RunSigner, signing_for
 from graflow.wire.tasks import encode_task
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from graflow.backends.redis.deliveries import RedisDelivery
     from graflow.backends.redis.entries import Brought, Entry, Token
     from graflow.core.outcome import Directives, Iteration, NewTask, Outcome
@@ -27,6 +32,10 @@ if TYPE_CHECKING:
 
     _Code = tuple[LocalCode | None, Signer | None]
     """how code travels that no import could find"""
+
+_log = logging.getLogger("graflow.redis")
+_UNFIT: Final = (ValueError, TypeError, OverflowError, RecursionError)
+"""what msgpack says of a value that it has no form for"""
 
 LARGE: Final = 64 * 1024
 """bytes of a result above which it is written before the outcome, so that the script that takes the outcome stays short"""
@@ -84,12 +93,41 @@ def settled(
 
 
 def ready_to_send(delivery: RedisDelivery, outcome: Outcome | None, prefix: str, local: LocalCode | None, signer: Signer | None) -> Settled:
-    """An outcome for the script, see :func:`settled`. A task that makes another whose code cannot travel has failed."""
+    """An outcome for the script, see :func:`settled`. A task that makes another whose code cannot travel has failed, and so has one whose outcome
+    cannot be written for whatever reason: it must not keep those of others from being written."""
     try:
         with signing_for(signer, delivery.spec.run_id):
-            return settled(delivery, outcome, prefix, local, signer)
+            try:
+                return settled(delivery, outcome, prefix, local, signer)
+            except GraflowError:
+                raise
+            except Exception as error:
+                raise _unwritable(delivery, error) from error
     except (FunctionNotFoundError, SerializationError, ConfigurationError) as error:
         return settled(delivery, describe(error, delivery.spec.task_id, delivery.spec.attempt), prefix, local)
+
+
+def packed(deliveries: Sequence[RedisDelivery], fields: Sequence[tuple[Any, ...]]) -> bytes:
+    """Outcomes in one message. Where they do not fit into one, that is the fault of one of them, which is made a failure; the others travel on."""
+    try:
+        return encode(fields)
+    except _UNFIT as error:
+        _log.info("outcomes are packed one by one, since one of them cannot be: %s", error)
+    return encode([_packed_alone(delivery, each) for delivery, each in zip(deliveries, fields, strict=True)])
+
+
+def _packed_alone(delivery: RedisDelivery, fields: tuple[Any, ...]) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(encode(fields))
+    except _UNFIT as error:
+        told = _unwritable(delivery, error)
+        told.__cause__ = error
+        return msgspec.Raw(encode(settled(delivery, describe(told, delivery.spec.task_id, delivery.spec.attempt), "", None).fields))
+
+
+def _unwritable(delivery: RedisDelivery, error: Exception) -> SerializationError:
+    text = f"the outcome of task {delivery.spec.task_id!r} cannot be written: {type(error).__name__}: {error}"
+    return SerializationError(text, type_name="outcome")
 
 
 def handed_back(delivery: RedisDelivery) -> tuple[Any, ...]:

@@ -323,10 +323,9 @@ class Pulse:
             self._recover(SLICES)
 
     def _has_stray(self, stream: bytes) -> bool:
-        """Whether something on a stream is in the hands of a worker without a lease. One that was taken for dead, and reads once more before it
-        hears of that, may leave it there and die."""
-        consumers = self._server.call("XINFO", "CONSUMERS", self._key("q:").encode() + stream, "g")
-        known = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in consumers]
+        """Whether something on a stream is in the hands of a worker without a lease: the last resort, see reap.lua for the first."""
+        found = self._server.call("XINFO", "CONSUMERS", self._key("q:").encode() + stream, "g")
+        known = (dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found)
         return any(each[b"pending"] and self._server.call("ZSCORE", self._key("leases"), each[b"name"]) is None for each in known)
 
     def _must_not(self) -> bool:
@@ -354,17 +353,18 @@ class Pulse:
             self._say(f"* {total}")
 
     def _bury(self) -> None:
-        """The worker is gone: nobody shall wait for its lease. For as long as that lasts; after it, others know by themselves."""
-        name = self._name
+        """The worker is gone: nobody shall wait for its lease. For as long as that lasts; after it, others know by themselves. One that has lapsed
+        is taken away all the same: what the worker read since then is to be recovered too."""
         until = time.monotonic() + self._facts["lease"] / 1000
-        while name and time.monotonic() < until:
+        while time.monotonic() < until:
             try:
-                self._server.call("ZREM", self._key("leases"), name)
-                self._server.call("HDEL", self._key("workers"), name)
+                with suppress(Refused):  # by a server whose memory is full
+                    self._server.call("ZADD", self._key("leases"), "XX", 0, self._name)
+                    return self._recover(SLICES)
+                self._server.call("ZREM", self._key("leases"), self._name)
                 return self._recover(SLICES)
             except (OSError, Refused):
                 time.sleep(AGAIN)
-        return None
 
     def _key(self, name: str) -> str:
         return f"{self._facts['prefix']}{name}"

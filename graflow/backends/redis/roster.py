@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from graflow.backends.redis.blobs import encode
 from graflow.backends.redis.commands import ask_all
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from graflow.backends.base import Slots
     from graflow.backends.redis.client import RedisClient
     from graflow.backends.redis.snapshot import RunReader
 
 
+def introduction(name: str, ids: Iterable[str], slots: Iterable[Slots]) -> bytes:
+    """What a process says about itself and its workers, which share a lease of that name."""
+    handlers: set[str] = set()
+    queues: set[str] | None = set()
+    for each in slots:
+        handlers.update(each.handlers)
+        queues = None if queues is None or each.queues is None else queues | set(each.queues)
+    info = {
+        "name": name,
+        "workers": sorted({name, *ids}),
+        "handlers": sorted(handlers),
+        "queues": None if queues is None else sorted(queues),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+    }
+    return encode(info)
+
+
 async def workers(client: RedisClient) -> list[dict[str, Any]]:
-    """What each living worker says about itself: name, handlers, queues (None for all), pid and host."""
+    """What each process with living workers says about itself: name, the ids of its workers, handlers, queues (None for all), pid and host."""
     keys = client.keys
     ((seconds, micros),) = await ask_all(client, [("TIME",)])
     now = int(seconds) * 1000 + int(micros) // 1000 + client.shift
@@ -23,6 +47,11 @@ async def workers(client: RedisClient) -> list[dict[str, Any]]:
         return []
     (infos,) = await ask_all(client, [("HMGET", keys.workers, *alive)])
     return [msgspec.msgpack.decode(info) for info in infos if info]
+
+
+async def living(client: RedisClient) -> frozenset[str]:
+    """The living workers by id. Several may share a lease, and each of them has containers that its neighbours must not take for orphans."""
+    return frozenset(name for each in await workers(client) for name in (each["name"], *each.get("workers", ())))
 
 
 async def unserved(client: RedisClient, reader: RunReader) -> dict[str, str]:

@@ -185,16 +185,26 @@ class RunWatch:
             watched.waiters.discard(waiter)
 
     async def _ask(self, watched: Watched) -> None:
-        """Where a run stands, with the inbox told in the same step, so that nothing falls in between."""
-        reply = await self._client.call(CONTROL, (self._client.shift, BUDGET, watched.run_id, "watch", self.inbox))
-        if reply[0] == b"unknown":
-            if watched.asked:
-                watched.lost = True
-                watched.wake()
-                return
-            raise unknown(watched.run_id)
-        watched.asked = True
-        watched.take(reply[1].decode(), reply[2])
+        """Where a run stands, with the inbox told in the same step, so that nothing falls in between.
+
+        The answer and the words come over two connections, in any order: a run may be resumed, asked after, and over, and the word of its end be
+        here before the answer that it goes on. The last word is always true in the end, the answer only if none came while it was under way. It was
+        taken all the same once, over the word of the end, and whoever waited for the run did so for ever.
+        """
+        while True:
+            words = watched.words
+            reply = await self._client.call(CONTROL, (self._client.shift, BUDGET, watched.run_id, "watch", self.inbox))
+            if reply[0] == b"unknown":
+                if watched.asked:
+                    watched.lost = True
+                    watched.wake()
+                    return
+                raise unknown(watched.run_id)
+            watched.asked = True
+            if watched.words == words:
+                return watched.take(reply[1].decode(), reply[2])
+            if watched.is_over:
+                return None
 
     # ---- what is heard ----
 

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from graflow.handlers.base import TaskCall
-    from graflow.handlers.conversation import Conversation, Ready
+    from graflow.handlers.conversation import Conversation
     from graflow.handlers.docker.deaths import Kills
     from graflow.handlers.docker.engine import Engine
     from graflow.handlers.docker.link import DockerLink
     from graflow.handlers.docker.settings import DockerSettings
+    from graflow.handlers.frames import Ready
     from graflow.wire.functions import Code
 
 NAMED_AFTER: Final = 0.25

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from graflow.errors import HandlerError
-from graflow.handlers.conversation import Conversation, Ended, Ready
+from graflow.handlers.conversation import Conversation, Ended
 from graflow.handlers.docker.box import Box
 from graflow.handlers.docker.deaths import Kills, cause_of_death
 from graflow.handlers.docker.labels import Purpose, new_token, warm_name
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from graflow.handlers.docker.labels import Owner
     from graflow.handlers.docker.link import DockerLink
     from graflow.handlers.docker.settings import DockerSettings
+    from graflow.handlers.frames import Ready
 
 logger: logging.Logger = logging.getLogger("graflow.handlers.docker")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from graflow.handlers.inside.boundary import UserCode
 from graflow.handlers.inside.functions import Functions, NotFound
+from graflow.handlers.inside.msgpack import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -116,9 +117,11 @@ class Caller:
     def call(self, number: int, what: dict[str, Any]) -> None:
         """Run one call and send its answer."""
         self._link.cancelled, self._link.number = False, number
-        answer: tuple[Any, ...] = ()
+        answer = b""
         with UserCode() as code:
-            answer = contextvars.Context().run(self._run, number, what)
+            answer = pack(["done", number, *contextvars.Context().run(self._run, number, what)])
+        if self._link.copied:  # the task has forked, and this is the copy: the answer is the other's
+            os._exit(0 if code.error is None else 1)
         for stream in self._printed:
             stream.finish()
         if what["measure"]:
@@ -128,7 +131,7 @@ class Caller:
         elif code.error is not None:
             self._link.send("failed", number, *self._described(code.error))
         else:
-            self._link.send("done", number, *answer)
+            self._link.write(answer)
 
     def _run(self, number: int, what: dict[str, Any]) -> tuple[Any, ...]:
         function = self._functions.find(what["reference"], what["pickled"], what["main"])
@@ -141,7 +144,7 @@ class Caller:
             return self._kit.encode(value, name=f"result of {what['who']['task_id']}"), self._kit.directives(context)
 
     def _described(self, error: BaseException) -> tuple[Any, ...]:
-        names = [f"{kind.__module__}:{kind.__qualname__}" for kind in type(error).__mro__ if kind not in (object, BaseException)]
+        names = [_name_of(kind) for kind in type(error).__mro__ if kind not in (object, BaseException)]
         message = "<its __str__ raised>"
         with UserCode():
             message = str(error)
@@ -151,6 +154,12 @@ class Caller:
             attributes = {key: each for key, each in vars(error).items() if key != "__notes__"}
             state = self._kit.encode([list(error.args), attributes])
         return names, *(text.encode("utf-8", "backslashreplace").decode() for text in (message, trace)), state
+
+
+def _name_of(kind: type) -> str:
+    """The name of a class. The main program has another name here than where it was started."""
+    module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
+    return f"{module}:{kind.__qualname__}"
 
 
 def _below_here(error: BaseException) -> Any:

@@ -112,7 +112,10 @@ class _Context:
         self.goto(task)
 
     def goto(self, target: Any, /) -> None:
-        self.asked.setdefault("goto", []).append(target if isinstance(target, str) else target.id)
+        id = target if isinstance(target, str) else getattr(target, "id", None)
+        if not isinstance(id, str):
+            raise TypeError(f"{target!r} is no task of the graph: where Graflow is not installed, a task can only go to tasks by their ids")
+        self.asked.setdefault("goto", []).append(id)
 
     def next_iteration(self, *data: Any, **arguments: Any) -> None:
         self.asked["iteration"] = [list(data), arguments]

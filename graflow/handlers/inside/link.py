@@ -48,12 +48,26 @@ class Link:
         self.cancelled: bool = False
         self.number: int = 0
         """of the call that is being run"""
+        self.copied: bool = False
+        """this is a copy of the child, made by a fork in its task: the protocol is not the copy's"""
+        os.register_at_fork(after_in_child=self._let_go)
+
+    def _let_go(self) -> None:
+        self.copied = True
+        self._lock = threading.Lock()  # some other thread may have held it
+        for descriptor in (self._incoming, self._outgoing):
+            os.close(descriptor)
 
     # ---- frames ----
 
     def send(self, *parts: Any) -> None:
-        """Write one frame; from any thread."""
-        data = pack(list(parts))
+        """Write one frame; from any thread. What cannot be packed raises, and then nothing is written."""
+        self.write(pack(list(parts)))
+
+    def write(self, data: bytes) -> None:
+        """Write a frame that is packed."""
+        if self.copied:
+            raise RuntimeError("this process is a copy made by os.fork(): only the process of the task itself can ask its worker")
         view = memoryview(struct.pack(">I", len(data)) + data)
         with self._lock:
             while view:

@@ -31,7 +31,7 @@ def serve() -> None:
     os.environ[STAGE] = "serving"
     dies_with_the_worker = _die_with_the_worker(setup["with_parent"])
     sys.path[:] = [*setup["path"], *(sys.path if setup["keep_path"] else ())]
-    kit = _with_graflow() if standins.is_installed() else _without_graflow()
+    kit = _kit()
     caller = Caller(link, kit, capture(link, kit.encode))
     about = {
         "protocol": PROTOCOL,
@@ -72,6 +72,16 @@ def _die_with_the_worker(worker: int) -> bool:
     if os.getppid() != worker:  # it died before we asked
         os._exit(0)
     return True
+
+
+def _kit() -> Kit:
+    if standins.is_installed():
+        try:
+            return _with_graflow()
+        except ImportError as error:  # it is there without all that it needs, as where only its own package is mounted
+            os.write(2, f"Graflow cannot be imported here ({error}); a stand-in takes its place\n".encode())
+            standins.forget()
+    return _without_graflow()
 
 
 def _without_graflow() -> Kit:

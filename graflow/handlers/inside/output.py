@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import logging
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -22,9 +24,12 @@ LONGEST = 1 << 16
 class PrintedLines(io.TextIOBase):
     """Stands for ``sys.stdout`` or ``sys.stderr``: each line is a frame."""
 
-    encoding = "utf-8"
+    encoding: str = "utf-8"
+    errors: str | None = "backslashreplace"
+    line_buffering: bool = True
 
     def __init__(self, name: str, link: Link, descriptor: int) -> None:
+        self.buffer: PrintedBytes = PrintedBytes(self)
         self._name = name
         self._link = link
         self._descriptor = descriptor
@@ -42,18 +47,42 @@ class PrintedLines(io.TextIOBase):
         while "\n" in self._line or len(self._line) > LONGEST:
             end = self._line.find("\n", 0, LONGEST + 1)
             line, self._line = (self._line[:end], self._line[end + 1 :]) if end >= 0 else (self._line[:LONGEST], self._line[LONGEST:])
-            self._link.send("print", self._link.number, self._name, _sendable(line))
+            self._send(line)
         return len(text)
+
+    def _send(self, line: str) -> None:
+        if self._link.copied:
+            os.write(self._descriptor, f"{_sendable(line)}\n".encode())
+        else:
+            self._link.send("print", self._link.number, self._name, _sendable(line))
+
+    def reconfigure(self, **settings: Any) -> None:
+        """There is nothing to set: lines are sent as they come."""
 
     def finish(self) -> None:
         """Send what has no end of line yet."""
         if self._line:
             line, self._line = self._line, ""
-            self._link.send("print", self._link.number, self._name, _sendable(line))
+            self._send(line)
 
 
 def _sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+class PrintedBytes(io.RawIOBase):
+    """Stands for ``sys.stdout.buffer``."""
+
+    def __init__(self, text: PrintedLines) -> None:
+        self._text = text
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self._text.write(self._decoder.decode(bytes(data)))
+        return len(bytes(data))
 
 
 class SentRecords(logging.Handler):
@@ -65,7 +94,18 @@ class SentRecords(logging.Handler):
         self._encode = encode
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record, its message put together and its exception written out."""
+        """Send one record; one that cannot be put together, as its text and arguments do not fit, is told and fails nothing."""
+        with UserCode() as code:
+            self._send(record)
+        if code.error is not None:
+            where = f"{record.pathname}:{record.lineno}"
+            sys.stderr.write(f"a log record could not be made ({type(code.error).__name__}: {code.error}) at {where}: {record.msg!r}\n")
+
+    def _send(self, record: logging.LogRecord) -> None:
+        """Its message put together and its exception written out."""
+        if self._link.copied:
+            sys.stderr.write(f"{record.levelname} {record.name} {record.getMessage()}\n")
+            return
         fields: dict[str, Any] = {
             "name": record.name, "levelno": record.levelno, "levelname": record.levelname, "msg": _sendable(record.getMessage()),
             "pathname": record.pathname, "lineno": record.lineno, "funcName": record.funcName, "created": record.created,

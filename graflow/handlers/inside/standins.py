@@ -6,6 +6,7 @@ there (chains, groups, workflows) is never run.
 
 from __future__ import annotations
 
+import enum
 import importlib.machinery
 import importlib.util
 import sys
@@ -85,6 +86,25 @@ def task(given: Any = None, /, **options: Any) -> Any:
     return declare
 
 
+def register(name: str, function: Any = None) -> Any:
+    """``@register("name")`` and ``register("name", function)``: a name is for workers to find."""
+
+    def named(function: Any) -> Any:
+        return function
+
+    return named if function is None else function
+
+
+class RunStatus(str, enum.Enum):  # noqa: UP042 - for images whose Python has no StrEnum yet
+    """What is known of a run."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUSPENDED = "suspended"
+    RUNNING = "running"
+
+
 class TypedChannel(StandIn):
     """A channel whose values are of one type; the worker's end of it checks nothing, so neither does this."""
 
@@ -126,7 +146,8 @@ RetryLater.__module__, SuspendStep.__module__, GraflowError.__module__ = (
 )
 KNOWN: dict[str, Any] = {
     "task": task, "TaskContext": Context, "SyncTaskContext": SyncContext, "Channel": AsyncChannel, "SyncChannel": BlockingChannel,
-    "TypedChannel": TypedChannel, "GraflowError": GraflowError, "RetryLater": RetryLater, "SuspendStep": SuspendStep,
+    "TypedChannel": TypedChannel, "register": register, "RunStatus": RunStatus,
+    "GraflowError": GraflowError, "RetryLater": RetryLater, "SuspendStep": SuspendStep,
 }  # fmt: skip
 
 
@@ -169,3 +190,10 @@ def install() -> None:
     """Stand for every module of Graflow from now on."""
     finder: Any = _Finder()
     sys.meta_path.insert(0, finder)
+
+
+def forget() -> None:
+    """Drop what an import of Graflow that failed has left behind."""
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == "graflow" and not name.startswith("graflow.handlers.inside"):
+            del sys.modules[name]

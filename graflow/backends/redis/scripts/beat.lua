@@ -7,7 +7,11 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[1])
 local consumer, lease, info = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 local known = call('ZSCORE', P .. 'leases', consumer)
-if info == '' and (not known or tonumber(known) < now) then return { 0, 1 } end -- a lease that has lapsed is never brought back to life
+if info == '' and (not known or tonumber(known) < now) then -- a lease that has lapsed is never brought back to life
+  -- It may have read once more since it was taken for dead, and die before it hears of that: see reap.lua.
+  if call('EXPIRE', P .. 'leases', 7 * 86400) == 1 then call('ZADD', P .. 'leases', 'GT', string.format('%.0f', now + 6000), '!') end
+  return { 0, 1 }
+end
 -- First a write that a full memory does not forbid: after it none is forbidden, and a worker keeps its lease.
 call('EXPIRE', P .. 'leases', 7 * 86400)
 call('ZADD', P .. 'leases', string.format('%.0f', now + lease), consumer)

@@ -3,7 +3,12 @@
 --
 -- A consumer without a lease is dead, whether its lease lapsed or it never had one: a worker that was thought dead and reads once more makes
 -- itself a new consumer, and what it took would be nobody's.
+--
+-- It may do so although it is dead: a read that it began before blocks here for a while (client.py, BLOCK), and what comes meanwhile is handed to
+-- somebody who is not there. So among the leases stands from then on one that nobody holds, and lapses when no such read can be left: whoever
+-- watches the leases looks once more then. Without it, it took the slow round over all streams to find such an entry: minutes.
 
+local LINGERS = 6000
 local MOST_LOST, most = tonumber(ARGV[3]), tonumber(ARGV[4])
 local emptied, reaped, lost = {}, 0, {}
 
@@ -72,10 +77,16 @@ for _, stream in ipairs(call('SMEMBERS', P .. 'streams')) do
     end
   end
 end
+local LOOK_AGAIN = '!'
+local gone, again = next(lost) ~= nil, false
 for _, consumer in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', string.format('(%.0f', M.now()))) do
+  if consumer == LOOK_AGAIN then again = true else gone = true end -- of one that only waited the streams know nothing
   call('ZREM', P .. 'leases', consumer)
   call('HDEL', P .. 'workers', consumer)
 end
+if gone and call('ZCARD', P .. 'leases') > 0 then call('ZADD', P .. 'leases', 'GT', string.format('%.0f', M.now() + LINGERS), LOOK_AGAIN) end
+-- The dead may have been the only ones who knew when the next work is due, and a read of theirs may be told of it instead of one of the living.
+if (gone or again) and call('EXISTS', P .. 'delayed') == 1 then call('XADD', P .. 'tick', 'NOMKSTREAM', 'MAXLEN', 16, '*', 'm', '') end
 carry_out()
 write_back()
 settle_streams(emptied)

@@ -67,7 +67,7 @@ end
 if ARGV[6] ~= '' then tell_all(unpacked(ARGV[6])) end
 for i, o in ipairs(unpacked(ARGV[3])) do answers[i] = settle(o) end
 for stream, ids in pairs(acked) do many('XDEL', P .. 'q:' .. stream, ids) end
-local due = -1
+local due = -2 -- not looked after: what is known of it stays
 if wanted ~= '' then due = promote() end
 carry_out()
 if wanted ~= '' then fetch(consumer, unpacked(wanted), out) end
