@@ -113,3 +113,24 @@ def eventually() -> Callable[[Callable[[], Any]], Any]:
         return found
 
     return wait
+
+
+@pytest.fixture
+def foreign(docker: engines.Engine, image: str) -> Iterator[Callable[..., str]]:
+    """Makes containers with labels as others put them on theirs."""
+    made: list[str] = []
+
+    def make(*, host: str, place: str, worker: str, process: str = "1/0/x", token: str = "t") -> str:
+        labels = {
+            "graflow.host": host,
+            "graflow.place": place,
+            "graflow.worker": worker,
+            "graflow.process": process,
+            "graflow.token": token,
+        }
+        made.append(docker.make(image, labels))
+        return made[-1]
+
+    yield make
+    for each in set(made) & docker.containers("graflow.token").keys():
+        docker.remove(each)

@@ -99,7 +99,14 @@ class Reaper:
             return await asyncio.to_thread(_without_process, there), frozenset()
         there = {container: labels for container, labels in others.items() if labels[PLACE] == self._owner.place}
         missed = frozenset(container for container, labels in there.items() if labels[WORKER] not in living)
-        return await asyncio.to_thread(_without_process, there), missed
+        return await asyncio.to_thread(_without_process, self._near(there)), missed
+
+    def _near(self, containers: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
+        """Those whose process would be seen here. An engine elsewhere may serve several hosts of one name, so that there only a worker's own id
+        tells: nobody else has that."""
+        if self._engine.is_local:
+            return containers
+        return {container: labels for container, labels in containers.items() if labels[WORKER] == self._owner.worker}
 
 
 def _without_process(containers: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
