@@ -270,8 +270,8 @@ def _flat(keys: Collection[Any], values: dict[Any, Any]) -> list[Any]:
 def _moment(code: int, value: datetime.datetime | datetime.time, offset: datetime.timedelta | None) -> Ext:
     """A zone travels by its name and offset: the name where it is one of the tz database, any other becomes its offset
     at that time."""
-    zone = value.tzinfo
-    zones = sys.modules.get("zoneinfo")  # whoever has such a zone has imported it
+    zone: Any = value.tzinfo
+    zones: Any = sys.modules.get("zoneinfo")  # whoever has such a zone has imported it
     name = zone.key if zones is not None and type(zone) is zones.ZoneInfo else None
     local = value.replace(tzinfo=None).isoformat()
     return Ext(code, _encode([local, value.fold, name, None if offset is None else offset // _MICROSECOND]))

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from redis.exceptions import ResponseError
 
 from graflow.backends.redis import chores
+from graflow.backends.redis.background import BackgroundJobs
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.deliveries import CANNOT_RUN, RedisDelivery, admit_policy, make_delivery
@@ -30,7 +31,7 @@ from graflow.errors import BackendUnavailableError
 from graflow.wire.signing import signing_for
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from graflow.backends.base import Delivery, Slots
     from graflow.backends.redis.client import RedisClient
@@ -81,7 +82,8 @@ class Crew:
         self._queues: list[str] = []
         self._subscriptions: list[Subscription] = []
         self._joining = asyncio.Lock()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs = BackgroundJobs("graflow-crew", lambda: self.name)
+        self._spawn = self._jobs.begin
         self._teller = Teller(client, self._spawn)
         self._due = 0.0
         """when to ask for what is put off"""
@@ -136,12 +138,7 @@ class Crew:
     async def close(self) -> None:
         """Give the lease up and stop."""
         self._closed = True
-        if self._jobs:  # among them may be one that puts back what a read has brought
-            await asyncio.wait(self._jobs, timeout=_PARTING)
-        for job in list(self._jobs):
-            job.cancel()
-        if self._jobs:
-            await asyncio.wait(self._jobs)
+        await self._jobs.close(_PARTING)  # among them may be one that puts back what a read has brought
         for desk in list(self._desks.values()):
             await desk.close()
             if self.consumer:
@@ -397,16 +394,3 @@ class Crew:
         """Tell the run's observers something, with the next outcome or in a moment."""
         if isinstance(delivery, RedisDelivery) and not delivery.stopped and delivery.token in self._hands:
             self._teller.tell(delivery.entry, type, data)
-
-    # ---- jobs ----
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        job = asyncio.create_task(work, name="graflow-crew")
-        self._jobs.add(job)
-        job.add_done_callback(self._ended)
-
-    def _ended(self, job: asyncio.Task[None]) -> None:
-        self._jobs.discard(job)
-        error = None if job.cancelled() else job.exception()
-        if error is not None and not self._closed:
-            _log.error("something that a worker does in the background failed", exc_info=error, extra={"worker_id": self.name})
