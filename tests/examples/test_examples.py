@@ -40,6 +40,12 @@ two are enough:     broker for 295
 one has to answer:  airline for 310
 strict fails:       charter: charter does not answer
 """,
+    "processes.py": """
+2262 primes below 20000 in parts of 669 560 525 508
+well: 4
+crash: SIGSEGV
+leave: exit code 3
+""",
     "mapping.py": """
 values:  [1815, 1922]
 results: 1815 - 1897 - 1922 (3 dates, 2 looked up at once)
