@@ -180,12 +180,15 @@ async def test_where_the_engine_says_nothing_of_memory_the_kernel_is_believed(
             async for event in handle.events():
                 if event.type == "progress":
                     counts.append(counts[-1] + grown)
-                    for container in fake.containers.values():
-                        if container.attached is not None and container.process is not None:
-                            container.process.kill()
+                    killed = [each for each in fake.containers.values() if each.attached is not None and each.process is not None]
+                    for container in killed:
+                        container.process.kill()
             with pytest.raises(TaskFailedError) as caught:
                 await handle.result()
             assert type(caught.value.__cause__) is error
+            async with asyncio.timeout(10):  # among them may be one that waits for a task, which the next one shall not meet
+                while any(each in fake.containers.values() for each in killed):  # noqa: ASYNC110 - they go one by one
+                    await asyncio.sleep(0.01)
         assert type(await cause(engine, flows.kill_self, number=9)) is ChildDiedError
 
 
