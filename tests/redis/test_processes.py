@@ -310,8 +310,8 @@ async def is_handed_work_after_its_death(url: str, *, with_its_machine: bool) ->
         if with_its_machine:
             os.kill(heart, signal.SIGKILL)
         victim.strike(signal.SIGKILL)
-        await until(lambda: is_free(fleet, "victim."), 20)
-        assert time.monotonic() - died < (12 if with_its_machine else 5)
+        await until(lambda: is_free(fleet, "victim."), 30)
+        assert time.monotonic() - died < (16 if with_its_machine else 9)  # a busy machine adds to the 14 s and 5 s that it can take
         (other,) = await fleet.start("--worker-id", "other")
         assert (await handle.result(timeout=20)).output == 0
         (start,) = await fleet.noted(jobs.STARTS)
