@@ -238,8 +238,9 @@ async def is_idle(url: str) -> None:
     async with fleet_of(url) as fleet, fleet.eye.monitor() as monitor:
         await fleet.start()
         sent: list[str] = []
-        while await sent_next(monitor) != "XREADGROUP":
-            pass  # it has still to find its way around
+        for _ in range(2):  # until its second read it may still find its way around: scripts are loaded, what is put off is asked for
+            while await sent_next(monitor) != "XREADGROUP":
+                pass
         with suppress(TimeoutError):
             async with asyncio.timeout(20):
                 while True:
