@@ -14,7 +14,7 @@ import pytest
 
 import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
 from graflow import RunStatus, TaskWorker, WorkflowEngine, best_effort, parallel, workflow
-from graflow.errors import OutOfMemoryError, TaskFailedError
+from graflow.errors import OutOfMemoryError, TaskFailedError, TaskTimeoutError
 from graflow.handlers import DockerHandler, Handler, ProcessHandler, TaskCall
 from graflow.handlers.docker import reaper as reaping
 from tests.docker import engines, flows
@@ -123,28 +123,28 @@ async def test_a_worker_killed_amid_a_storm_leaves_nothing_and_each_of_its_tasks
     docker: engines.Engine, image: str, redis_url: str, eventually: Callable[..., Any], foreign: Callable[..., str]
 ) -> None:
     other = await asyncio.to_thread(foreign, host="another-host", place="x", worker="gone")
+    kinds: dict[int, Any] = {0: flows.fail, 10: flows.fail, 1: flows.eat, 2: flows.sleep_too_long}
+    causes_of = {"fail": ValueError, "eat": OutOfMemoryError, "sleep_too_long": TaskTimeoutError}
     members: list[Any] = []
-    for n in range(60):
-        if n % 10 == 0:
-            members.append(flows.fail.clone(f"fail{n}", n=n))
-        elif n % 20 == 1:
-            members.append(flows.eat.clone(f"eat{n}", megabytes=200))
-        else:
-            members.append(flows.double.clone(f"good{n}", n=n))
+    for n in range(200):  # 10 % fail, 5 % take too much memory, 5 % too long
+        kind = kinds.get(n % 20, flows.double)
+        bound = {"fail": {"n": n}, "eat": {"megabytes": 200}, "double": {"n": n}}.get(kind.id, {})
+        members.append(kind.clone(f"{kind.id}-{n}", **bound))
     async with crew_of(redis_url, docker.url, image) as crew, WorkflowEngine(redis_url) as engine:
         victim = await crew.start()
         handle = await engine.submit(parallel(*members, name="all").with_policy(best_effort))
         ended = 0
         async for event in handle.events():
             ended += event.type in ("task_succeeded", "task_failed")
-            if ended == 10:
+            if ended == 60:
                 break
         await crew.start()
         victim.send_signal(signal.SIGKILL)
         result = await handle.result(timeout=200)
         causes = {id: type(error.__cause__) for id, error in result.errors.items()}
-        assert causes == {task.id: OutOfMemoryError if "eat" in task.id else ValueError for task in members if "good" not in task.id}
-        assert all(result[id] == 2 * int(id.removeprefix("good")) for id in result.results if id.startswith("good"))
+        expected = {task.id: causes_of.get(task.id.partition("-")[0]) for task in members}
+        assert causes == {id: cause for id, cause in expected.items() if cause is not None}
+        assert all(result[id] == 2 * int(id.removeprefix("double-")) for id, cause in expected.items() if cause is None)
         settled = [event.task_id async for event in handle.events() if event.type in ("task_succeeded", "task_failed")]
         assert len(settled) == len(set(settled)) >= len(members)
         await eventually(lambda: not docker_of(docker, victim.pid))
@@ -163,7 +163,6 @@ async def test_a_worker_that_comes_back_under_its_name_removes_what_it_has_left_
             if event.type == "progress":
                 hostname = str(event.data["message"])
                 break
-        await asyncio.sleep(0.7)  # then no thread in it gets its turn any more
         there = await asyncio.to_thread(docker_of, docker, first.pid)
         (left,) = (id for id in there if id.startswith(hostname))
         first.send_signal(signal.SIGKILL)

@@ -10,7 +10,7 @@ from graflow.handlers import DockerHandler
 
 
 async def main(url: str, engine: str, image: str, worker_id: str | None = None) -> None:
-    handler = DockerHandler(image, host=engine, pull="never", memory="64m", concurrency=2, prewarm=1, packages=["tests"])
+    handler = DockerHandler(image, host=engine, pull="never", memory="64m", concurrency=8, prewarm=2, packages=["tests"])
     async with TaskWorker(url, handlers={"docker": handler}, worker_id=worker_id):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
