@@ -173,7 +173,8 @@ async def test_a_worker_that_comes_back_under_its_name_removes_what_it_has_left_
             await eventually(lambda: not docker_of(docker, first.pid))
         finally:
             await asyncio.to_thread(remove_all_of, docker, first.pid)
-        assert (await handle.result(timeout=60)).output == 2
+        # A second one may have been handed to the dead worker too: the server hears of the end of its read a moment after that of its process.
+        assert (await handle.result(timeout=60)).output >= 2
 
 
 def remove_all_of(docker: engines.Engine, pid: int) -> None:
