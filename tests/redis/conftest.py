@@ -8,8 +8,10 @@ from fnmatch import fnmatchcase
 import pytest
 import redis
 
+from graflow import WorkflowEngine
 from graflow.backends.redis.client import RedisClient
 from tests.conftest import Servers
+from tests.redis.fleet import Fleet, fleet_of
 from tests.redis.server import RedisServer, servers
 
 
@@ -45,6 +47,20 @@ def broken_server(running_servers: Servers) -> Iterator[redis.Redis]:
 def redis_url(redis_server: RedisServer) -> str:
     """The URL of an empty server."""
     return redis_server.url
+
+
+@pytest.fixture
+async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
+    """Worker processes of that server, none to begin with."""
+    async with fleet_of(redis_url) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+async def engine(redis_url: str) -> AsyncIterator[WorkflowEngine]:
+    """An engine that runs nothing itself."""
+    async with WorkflowEngine(redis_url) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 
 import pytest
 from blockbuster import BlockBuster
@@ -12,7 +11,7 @@ from blockbuster import BlockBuster
 from graflow import Task, WorkflowEngine, parallel
 from graflow.errors import ChildDiedError, TaskFailedError
 from tests.handlers import work
-from tests.redis.fleet import Fleet, fleet_of, is_running
+from tests.redis.fleet import Fleet, is_running
 from tests.redis.server import servers
 
 pytestmark = pytest.mark.parametrize("redis_server", sorted(servers(), reverse=True)[:1], indirect=True)
@@ -23,18 +22,6 @@ pytestmark = pytest.mark.parametrize("redis_server", sorted(servers(), reverse=T
 def may_block(blockbuster: BlockBuster) -> None:
     """The tests look at processes in ways that block for a moment. What is tested runs in processes of its own."""
     blockbuster.deactivate()
-
-
-@pytest.fixture
-async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    async with fleet_of(redis_url) as fleet:
-        yield fleet
-
-
-@pytest.fixture
-async def engine(redis_url: str) -> AsyncIterator[WorkflowEngine]:
-    async with WorkflowEngine(redis_url) as engine:
-        yield engine
 
 
 async def test_a_worker_runs_them_without_being_told_how(fleet: Fleet, engine: WorkflowEngine) -> None:

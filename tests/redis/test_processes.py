@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -43,18 +43,6 @@ def may_block(blockbuster: BlockBuster) -> None:
 
 ONE_VERSION = pytest.mark.parametrize("redis_server", sorted(servers(), reverse=True)[:1], indirect=True)
 """where the server has no part in it"""
-
-
-@pytest.fixture
-async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    async with fleet_of(redis_url) as fleet:
-        yield fleet
-
-
-@pytest.fixture
-async def engine(redis_url: str) -> AsyncIterator[WorkflowEngine]:
-    async with WorkflowEngine(redis_url) as engine:
-        yield engine
 
 
 def fan_out(width: int) -> ParallelGroup[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from graflow.backends.redis.client import RedisClient
 from graflow.backends.redis.planstore import MOST_NODES, PlanStore
 from graflow.core.compiler import compile_plan
 from tests.redis import jobs
-from tests.redis.fleet import Fleet, fleet_of
+from tests.redis.fleet import Fleet
 from tests.redis.server import servers
 
 MIB = 2**20
@@ -30,18 +29,6 @@ pytestmark = pytest.mark.parametrize("redis_server", sorted(servers(), reverse=T
 def may_block(blockbuster: BlockBuster) -> None:
     """The tests look at processes in ways that block for a moment."""
     blockbuster.deactivate()
-
-
-@pytest.fixture
-async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    async with fleet_of(redis_url) as fleet:
-        yield fleet
-
-
-@pytest.fixture
-async def engine(redis_url: str) -> AsyncIterator[WorkflowEngine]:
-    async with WorkflowEngine(redis_url) as engine:
-        yield engine
 
 
 def resident(pid: int) -> int:

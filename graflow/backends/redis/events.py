@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast, get_args
 
 import msgspec
 
 from graflow.backends.redis.blobs import from_text
 from graflow.backends.redis.image import spread
+from graflow.wire.messages import EventType
 
-EVENTS: Final = (
-    "run_started",
-    "task_started",
-    "task_succeeded",
-    "task_failed",
-    "task_retrying",
-    "task_skipped",
-    "task_cancelled",
-    "task_suspended",
-    "group_started",
-    "group_succeeded",
-    "group_failed",
-    "iteration",
-    "progress",
-    "message",
-    "no_worker",
-    "run_finished",
-    "tasks_cancelled",
-)
-"""by number, as scripts/attempts.lua writes them"""
 MANY: Final = "tasks_cancelled"
 """one event for many that were cancelled at once, as ranges of nodes: to whoever reads it, it is as many events"""
+EVENTS: Final[tuple[str, ...]] = (*get_args(EventType), MANY)
+"""by number, as scripts/attempts.lua writes them: a new type goes to the end, since stored events keep their numbers"""
 NUMBERS: Final = {name: number for number, name in enumerate(EVENTS)}
 
 _parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode

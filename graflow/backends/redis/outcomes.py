@@ -15,7 +15,7 @@ from graflow.backends.redis.plans import needs_of
 from graflow.core.calls import plan_call
 from graflow.core.outcome import Failure, Retry, Success, Suspend, describe
 from graflow.core.wishes import read_wishes
-from graflow.errors import ConfigurationError, FunctionNotFoundError, GraflowError, SerializationError
+from graflow.errors import ConfigurationError, FunctionNotFoundError, SerializationError
 from graflow.wire import codec
 from graflow.wire.failures import encode_failure
 from graflow.wire.signing import RunSigner, signing_for
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     """how code travels that no import could find"""
 
 _log = logging.getLogger("graflow.redis")
-_UNFIT: Final = (ValueError, TypeError, OverflowError, RecursionError)
-"""what msgpack says of a value that it has no form for"""
+_UNFIT: Final = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+"""what comes of an outcome that is not what its types say, and of a value that msgpack has no form for"""
 
 LARGE: Final = 64 * 1024
 """bytes of a result above which it is written before the outcome, so that the script that takes the outcome stays short"""
@@ -99,9 +99,7 @@ def ready_to_send(delivery: RedisDelivery, outcome: Outcome | None, prefix: str,
         with signing_for(signer, delivery.spec.run_id):
             try:
                 return settled(delivery, outcome, prefix, local, signer)
-            except GraflowError:
-                raise
-            except Exception as error:
+            except _UNFIT as error:
                 raise _unwritable(delivery, error) from error
     except (FunctionNotFoundError, SerializationError, ConfigurationError) as error:
         return settled(delivery, describe(error, delivery.spec.task_id, delivery.spec.attempt), prefix, local)
