@@ -55,8 +55,9 @@ class Task(Node[R_co], Generic[P, R_co]):
     ``P`` are the function's parameters, ``R_co`` is its result (for an ``async def``, what awaiting it gives).
     """
 
-    __slots__ = ("_bound", "_id", "_options", "_spec")
+    __slots__ = ("_alone", "_bound", "_id", "_options", "_spec")
 
+    _alone: Any
     _bound: Mapping[str, Any]
     _id: str
     _options: TaskOptions
@@ -67,6 +68,7 @@ class Task(Node[R_co], Generic[P, R_co]):
         _set(self, "_spec", spec)
         _set(self, "_options", options)
         _set(self, "_bound", bound)
+        _set(self, "_alone", None)
 
     if not TYPE_CHECKING:  # a type checker already refuses to set these
 
@@ -106,6 +108,15 @@ class Task(Node[R_co], Generic[P, R_co]):
     def spec(self) -> FunctionSpec:
         """What is known of the function; shared by all tasks made from it."""
         return self._spec
+
+    @property
+    def alone(self) -> Any:
+        """Where the ``TaskGraph`` of this task and nothing else is kept, once it was executed by itself; for the engine."""
+        return self._alone
+
+    def keep_alone(self, graph: Any) -> None:
+        """Keep the ``TaskGraph`` of this task and nothing else; for the engine."""
+        _set(self, "_alone", graph)
 
     @property
     def signature(self) -> FunctionSignature:

@@ -11,13 +11,10 @@ from uuid import uuid4
 
 from graflow.backends import open_backend
 from graflow.backends.base import RunOptions
-from graflow.core.compiler import compile_plan
-from graflow.core.graph import TaskGraph
-from graflow.core.node import Node
-from graflow.core.workflow import Workflow
 from graflow.engine.handle import RunHandle, shielded
+from graflow.engine.planning import plan_of
 from graflow.engine.stubs import with_stubs
-from graflow.errors import ConfigurationError, GraphError
+from graflow.errors import ConfigurationError
 from graflow.wire.functions import code_for_child
 from graflow.wire.signing import signing_for
 from graflow.worker import TaskWorker
@@ -27,9 +24,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from graflow.backends.base import Backend, IfExists
+    from graflow.core.graph import TaskGraph
     from graflow.core.launch import OnFailure, Stubs
+    from graflow.core.node import Node
     from graflow.core.plan import Plan
     from graflow.core.result import RunResult
+    from graflow.core.workflow import Workflow
     from graflow.handlers import Handler
     from graflow.worker.lifespan import Lifespan
 
@@ -239,33 +239,6 @@ class WorkflowEngine:
             if task.handler_kind == kind and id(task.spec) not in seen:
                 seen.add(id(task.spec))
                 code_for_child(task.spec, self.backend.signer, task_id=task.id, again=True)
-
-
-def plan_of(graph: Node[Any] | Workflow[Any] | TaskGraph, start: Node[Any] | str | None) -> Plan:
-    """The plan of whatever can be executed."""
-    start_id = start.id if isinstance(start, Node) else start
-    if start_id is not None and (not isinstance(start_id, str) or not start_id):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"start={start!r}: give a node of the graph or its id, or None", setting="start")
-    if isinstance(graph, Workflow):
-        return compile_plan(graph.graph, start=start_id or graph.start, output=graph.output)
-    if isinstance(graph, TaskGraph):
-        return compile_plan(graph, start=start_id)
-    if isinstance(graph, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
-        drawn = TaskGraph(graph.id)
-        drawn.add(graph)
-        return compile_plan(drawn, start=start_id)
-    raise GraphError(f"cannot run {_named(graph)}; give a workflow, a TaskGraph, a task (made by @task), a chain or a group")
-
-
-def _named(other: Any) -> str:
-    if asyncio.iscoroutine(other):
-        other.close()  # it will never be awaited, and the warning about that would hide the real mistake
-        name = getattr(other, "__name__", "task")
-        return f"the coroutine {name}(...), which would be {name} without parentheses"
-    if callable(other) and not isinstance(other, type):
-        return f"the plain function {getattr(other, '__name__', repr(other))}"
-    text = repr(other)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} of type {type(other).__name__}"
 
 
 def _options(

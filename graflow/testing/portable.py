@@ -6,7 +6,7 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from graflow.engine.engine import plan_of
+from graflow.engine.planning import plan_of
 from graflow.errors import FunctionNotFoundError, SerializationError
 from graflow.wire.keys import Signer, signer_of
 from graflow.wire.signing import RunSigner, signing_for

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from graflow.backends.redis.commands import ask_all
+from graflow.backends.redis.kept import KEPT, NODES, Kept
 from graflow.backends.redis.plans import plan_records
 from graflow.errors import GraflowError
 from graflow.wire.envelopes import reading
@@ -18,7 +19,7 @@ from graflow.wire.plans import decode_plan, encode_plan, plan_key
 from graflow.wire.signing import may_hold_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from graflow.backends.redis.client import RedisClient
     from graflow.core.plan import Plan
@@ -26,15 +27,9 @@ if TYPE_CHECKING:
     from graflow.wire.local import LocalCode
     from graflow.wire.signing import RunSigner
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-KEPT: Final = 128
-"""plans of each kind that a process remembers, at most"""
-NODES: Final = 20_000
-"""nodes of all of them together, but for the last: 20 000 take 3 MB"""
 MOST_NODES: Final = 100_000
-"""the same, where more than those are in use at a time: to fetch them in turns, with every step that is handed out, would take all the time"""
+"""nodes of the plans that are remembered to be run, where more than ``NODES`` are in use at a time: to fetch them in turns, with every step that is
+handed out, would take all the time"""
 SLICE: Final = 512
 """records in one command"""
 UNFINISHED: Final = 3600
@@ -66,9 +61,9 @@ class PlanStore:
         self.signer: Signer | None = signer
         self._client = client
         self._local = local_code
-        self._shipped: OrderedDict[int, _Shipped] = OrderedDict()
-        self._submitted: OrderedDict[str, Plan] = OrderedDict()
-        self._loaded: OrderedDict[str, Plan] = OrderedDict()
+        self._shipped: Kept[int, _Shipped] = Kept()
+        self._submitted: Kept[str, Plan] = Kept()
+        self._loaded: Kept[str, Plan] = Kept()
         self._loading: dict[str, asyncio.Future[Plan]] = {}
         self._room = NODES
         self._dropped: deque[str] = deque(maxlen=KEPT)
@@ -90,8 +85,8 @@ class PlanStore:
         if known is None or known.plan is not plan or known.signed_for is not None:
             key = plan_key(encode_plan(plan, local_code=self._local, signing=signing))[:32]
             known = _Shipped(plan, key, {}, signing.run_id if signing is not None and signing.used else None)
-            _remember(self._shipped, id(plan), known, lambda each: each.plan)
-            _remember(self._submitted, known.key, plan, _itself)
+            self._shipped.put(id(plan), known, len(plan.ids))
+            self._submitted.put(known.key, plan, len(plan.ids))
         return known.key
 
     def needs_of(self, plan: Plan) -> Mapping[tuple[str, str], str]:
@@ -153,34 +148,14 @@ class PlanStore:
         if name in self._dropped:  # it had to go for another, and both are in use
             self._room = min(self._room + nodes, MOST_NODES)
         # Before it is decoded: what was taken for two large plans at once is not given back to the system.
-        self._dropped += _make_room(self._loaded, nodes, _itself, self._room)
-        plan = self._loaded[name] = decode_plan(data, local_code=this_process, signer=self.signer)
+        self._dropped += self._loaded.make_room(nodes, self._room)
+        plan = decode_plan(data, local_code=this_process, signer=self.signer)
+        self._loaded.put(name, plan, nodes, self._room)
         return plan
 
 
 def _private(key: str, run_id: str) -> str:
     return f"{key} {run_id}"
-
-
-def _remember(kept: OrderedDict[K, V], key: K, value: V, plan_of: Callable[[V], Plan]) -> None:
-    kept.pop(key, None)
-    _make_room(kept, len(plan_of(value).ids), plan_of, NODES)
-    kept[key] = value
-
-
-def _make_room(kept: OrderedDict[K, V], nodes: int, plan_of: Callable[[V], Plan], room: int) -> list[K]:
-    """Drop the oldest until one of so many nodes fits in. Returns what was dropped."""
-    dropped: list[K] = []
-    left = room - sum(len(plan_of(each).ids) for each in kept.values())
-    while kept and (left < nodes or len(kept) >= KEPT):
-        key, value = kept.popitem(last=False)
-        left += len(plan_of(value).ids)
-        dropped.append(key)
-    return dropped
-
-
-def _itself(plan: Plan) -> Plan:
-    return plan
 
 
 def _size(head: bytes) -> int:

@@ -94,8 +94,7 @@ local function settle_streams(emptied)
     if length == 0 then
       call('EXPIRE', key, 86400)
     elseif length <= number then
-      call('PERSIST', key)
-      redis.pcall('XGROUP', 'CREATE', key, 'g', '0')
+      if call('PERSIST', key) == 0 then redis.pcall('XGROUP', 'CREATE', key, 'g', '0') end -- what had a life span was there before, with its group
       if call('SADD', P .. 'streams', stream) == 1 then call('PUBLISH', P .. 'queues', stream) end
       call('EXPIRE', P .. 'streams', 604800)
     end

@@ -10,15 +10,14 @@ promote()
 carry_out()
 local function take_one(stream, most)
   local key = P .. 'q:' .. stream
-  local reply = redis.pcall('XREADGROUP', 'GROUP', 'g', ARGV[3], 'COUNT', most, 'STREAMS', key, '>')
-  if not reply or reply.err then return 0 end
-  for _, entry in ipairs(reply[1][2]) do
+  local entries = next_entries(stream, ARGV[3], most)
+  for _, entry in ipairs(entries) do
     found[#found + 1] = { stream, entry[1], entry[2][1], entry[2][2] }
     call('XACK', key, 'g', entry[1])
     call('XDEL', key, entry[1])
     emptied[stream] = true
   end
-  return #reply[1][2]
+  return #entries
 end
 serve(unpacked(ARGV[4]), take_one)
 write_back()

@@ -307,7 +307,8 @@ local FEW = 2 ^ 17 -- nodes of a run whose end takes back each of them; of a lar
 -- End the run: nothing goes on, and what is out is taken back.
 function M.finish(r, status, cause, n, reason)
   r.ended = { status, cause, n or false, reason or '' }
-  if r.v[NEXT] <= FEW then
+  if cause == 'completed' then -- and so nothing is active any more
+  elseif r.v[NEXT] <= FEW then
     M.sweep(r, M.scope(r, RUN), { 0, r.v[NEXT] - 1 }, CANCELLED, ACTIVE, ACTIVE, function(node)
       if M.status(r, node) == ACTIVE then M.stop(r, node) end
     end)

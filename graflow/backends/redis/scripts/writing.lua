@@ -116,13 +116,12 @@ end
 -- All that a run has is kept for so long after its end. Values outside of its hashes are listed in one set.
 local function expire(r)
   local keep = r.v[KEEP]
-  local extra = P .. 'chx:' .. r.id
-  for _, key in ipairs(call('SMEMBERS', extra)) do call('EXPIRE', key, keep) end
-  local own = P .. 'own:' .. r.id
-  for _, key in ipairs(call('SMEMBERS', own)) do call('EXPIRE', key, keep) end
+  for _, list in ipairs({ P .. 'chx:' .. r.id, P .. 'own:' .. r.id }) do
+    local keys = call('SMEMBERS', list)
+    for _, key in ipairs(keys) do call('EXPIRE', key, keep) end
+    if #keys > 0 then call('EXPIRE', list, keep) end
+  end
   for _, name in ipairs({ 'run:', 'res:', 'ev:', 'ch:', 'failed:' }) do call('EXPIRE', P .. name .. r.id, keep) end
-  call('EXPIRE', extra, keep)
-  call('EXPIRE', own, keep)
 end
 
 -- All there is of a small run that is over, so that whoever is told need not come and look; false where it is more than goes into a message.
