@@ -165,12 +165,14 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """Why a run is over: its cause (see :class:`graflow.core.ending.End`), the id of the node behind it, a reason, and the limit that was hit."""
+    """Why a run is over: its cause (see :class:`graflow.core.ending.End`), the id of the node behind it, a reason, the limit that was hit, and what
+    it had been waiting for when its time ran out, where that is known."""
 
     cause: str
     task_id: str | None = None
     reason: str = ""
     limit: float | None = None
+    waited: str = ""
 
 
 class Coordinator(Protocol):

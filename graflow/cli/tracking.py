@@ -25,6 +25,7 @@ STATES: Final[Mapping[str, State]] = {
     "task_cancelled": "cancelled",
     "task_suspended": "suspended",
     "iteration": "running",
+    "task_refused": "waiting",
 }
 OVER: Final = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 MEMBER: Final = re.compile(r"(.*)\[\d+\]", re.DOTALL)
@@ -159,7 +160,7 @@ class Tracking:
             entry.started, entry.ended, entry.told, entry.share = self.now, None, "", None
             if entry.members is not None:
                 entry.members = Members()
-        elif state in OVER or state in ("retrying", "suspended"):
+        elif state in OVER or state in ("retrying", "suspended", "waiting"):
             entry.ended = self.now
             entry.told = _why(event)
 
@@ -169,7 +170,7 @@ class Tracking:
                 self._running.add(task_id)
                 members.running += 1
             return
-        if event.type not in ("task_succeeded", "task_failed", "task_cancelled", "task_retrying", "task_suspended"):
+        if event.type not in ("task_succeeded", "task_failed", "task_cancelled", "task_retrying", "task_suspended", "task_refused"):
             return
         if task_id in self._running:
             self._running.discard(task_id)
@@ -188,4 +189,6 @@ def _why(event: RunEvent) -> str:
     if event.type in ("task_failed", "group_failed", "task_retrying"):
         delay = f", again in {data.get('delay', 0):.3g} s" if event.type == "task_retrying" else ""
         return f"{data.get('error_type', '')}: {data.get('message', '')}{delay}"
+    if event.type == "task_refused":
+        return f"worker {data.get('worker')} cannot run it: {data.get('message')}"
     return str(data.get("reason") or data.get("because") or "")

@@ -80,7 +80,9 @@ def _run_error(snapshot: Snapshot, ending: Ending, result: RunResult[Any]) -> Ru
         message = f"{run} was cancelled {by}: {ending.reason}"
         return WorkflowCancelledError(message, run_id=run_id, reason=ending.reason, task_id=task_id, result=result)
     if ending.cause == "timeout":
-        return RunTimeoutError(f"{run} did not end within its timeout of {limit:g} s", run_id=run_id, timeout=limit or 0.0, result=result)
+        waited = ending.waited and f"; {ending.waited}"
+        message = f"{run} did not end within its timeout of {limit:g} s{waited}"
+        return RunTimeoutError(message, run_id=run_id, timeout=limit or 0.0, result=result)
     if ending.cause == "steps":
         return StepLimitExceededError(
             f"{run} was about to visit {task_id!r} after {limit:g} steps, which is its limit; does a loop never end? Else raise max_steps",

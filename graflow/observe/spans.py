@@ -23,6 +23,7 @@ ENDS: Final[dict[str, SpanOutcome]] = {
     "task_retrying": "retried",
     "task_cancelled": "cancelled",
     "task_suspended": "suspended",
+    "task_refused": "cancelled",
 }
 MEMBER: Final = re.compile(r"\[\d+\]$")
 

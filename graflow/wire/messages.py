@@ -37,9 +37,11 @@ EventType = Literal[
     "message",
     "no_worker",
     "run_finished",
+    "task_refused",
 ]
 """What can happen in a run. ``message`` is what a task emits itself; ``no_worker`` says that nobody is there to run a
-task."""
+task, and ``task_refused`` that a worker cannot, as it lacks the function or the key: its data has ``reason``, ``worker``
+and ``message``. A new type goes to the end: stored events keep their numbers."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -297,7 +297,7 @@ class Crowd:
         for brought in reply.deliveries:
             worker.hands[brought.token] = brought
         for token, text in reply.continuations:
-            worker.hands[token] = Brought(token, text, None, None, None)
+            worker.hands[token] = Brought(token, text, None, None, None, False)
 
     def note(self, reply: Reply) -> None:
         """What was handed out, whether or not anybody heard of it. An attempt is handed out once, under one token."""
@@ -308,7 +308,7 @@ class Crowd:
             demand(given == brought.token, f"{entry} was handed out as {given} and as {brought.token}")
             self.issued.append((brought.token, brought, entry))
         for token, text in reply.continuations:
-            self.issued.append((token, Brought(token, text, None, None, None), decode_entry(text)))
+            self.issued.append((token, Brought(token, text, None, None, None, False), decode_entry(text)))
 
     def image(self, run_id: str) -> RunImage | None:
         """What there is of a run."""

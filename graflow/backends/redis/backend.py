@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from graflow.backends.redis.chores import REFUSED_GRACE, UNKNOWN_GRACE, Graces
 from graflow.backends.redis.client import RedisClient
 from graflow.backends.redis.coordinator import RedisCoordinator
-from graflow.backends.redis.crew import UNKNOWN_GRACE, Crew
+from graflow.backends.redis.crew import Crew
 from graflow.backends.redis.deadletters import DeadLetters
 from graflow.backends.redis.leases import make_heart
 from graflow.backends.redis.planstore import PlanStore
@@ -36,7 +37,8 @@ class RedisBackend:
         queue_limit: how many attempts may wait at once, None for any number.
         local_code: let functions that only this process has (closures, those of ``__main__``) be submitted. Only a worker in this very process can
             run them.
-        unknown_grace: seconds for which an attempt whose function a worker does not know is left to other workers.
+        unknown_grace: seconds for which an attempt whose function or key a worker does not have is left to other workers.
+        refused_grace: the same when every living worker that serves its queue has refused it.
         heart: where the lease of a worker is renewed: in a process of its own, out of reach of what runs here, or on the event loop.
         secret_key: signs and verifies code and values that travel as pickles, see :meth:`graflow.wire.signing.Signer.of`; None for
             ``GRAFLOW_SECRET_KEY``.
@@ -59,6 +61,7 @@ class RedisBackend:
         queue_limit: int | None = None,
         local_code: bool = False,
         unknown_grace: float = UNKNOWN_GRACE,
+        refused_grace: float = REFUSED_GRACE,
         heart: Literal["process", "loop"] = "process",
         secret_key: str | None = None,
     ) -> None:
@@ -67,7 +70,7 @@ class RedisBackend:
         self.waiting: Waiting = Waiting(self.client)
         code = this_process if local_code else None
         self.plans: PlanStore = PlanStore(self.client, code, signer_of(secret_key))
-        self.crew: Crew = Crew(self.client, self.waiting, self.plans, code, grace=unknown_grace)
+        self.crew: Crew = Crew(self.client, self.waiting, self.plans, code, graces=Graces(unknown_grace, refused_grace))
         self.crew.heart = make_heart(heart, self.client, self.crew.lose)
         self.queue: RedisTaskQueue = RedisTaskQueue(self.client, limit=queue_limit)
         self.coordinator: RedisCoordinator = RedisCoordinator(

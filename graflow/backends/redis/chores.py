@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.entries import CONTINUATION, Token, decode_entry, read_entry
-from graflow.backends.redis.outcomes import continued, judged, unknown_here
+from graflow.backends.redis.outcomes import continued, judged, refused
 from graflow.backends.redis.reading import read_run
 from graflow.backends.redis.scripts.runs import BUDGET, BURY, SETTLE, WANTED
 from graflow.backends.redis.verdicts import judge
 from graflow.core.outcome import describe
 from graflow.errors import UntrustedPayloadError
+from graflow.wire import codec
 from graflow.wire.failures import encode_failure
 from graflow.wire.signing import signing_for
 
@@ -36,6 +37,12 @@ _KEY_IS_ELSEWHERE: Final = frozenset({"no_key", "unknown_key"})
 """why a payload is not trusted here, and perhaps by another worker: while keys are being changed, some have the new one"""
 VALUES_LIVE: Final = 3600
 """seconds that a value which was written before its outcome outlives a worker that dies in between"""
+MOST_TOLD: Final = 1000
+"""characters of an error that are told of each attempt that a worker cannot run: there may be many of them"""
+UNKNOWN_GRACE: Final = 600.0
+"""seconds for which an attempt that nobody here can run is left to other workers: a new version may be on its way to all of them"""
+REFUSED_GRACE: Final = 30.0
+"""the same when every living worker that serves its queue has refused it: to wait longer is mostly in vain, and keeps its user waiting"""
 SLICE: Final = 512
 """items in one command"""
 
@@ -60,18 +67,35 @@ async def send_back(client: RedisClient, consumer: str, entries: Entries) -> Non
         await send(client, consumer, back)
 
 
+class Graces(NamedTuple):
+    """For how many seconds an attempt that a worker cannot run is left to others.
+
+    Attributes:
+        others: while there is a living worker that has not refused it, or may be soon.
+        nobody: when all that serve its queue have refused it.
+    """
+
+    others: float
+    nobody: float
+
+
 async def give_up(
-    client: RedisClient, consumer: str, brought: Brought, entry: Entry, error: GraflowError, grace: float, plan: Plan | None
+    client: RedisClient, worker: str, consumer: str, brought: Brought, entry: Entry, error: GraflowError, graces: Graces, plan: Plan | None
 ) -> None:
-    """Nobody here can run it. Another worker may; after ``grace`` seconds it fails, and is among the dead letters. What was tampered with is no
+    """Nobody here can run it. Another worker may; when the grace is over it fails, and is among the dead letters. What was tampered with is no
     better anywhere else, and fails at once."""
-    _log.warning("run %s, node %d cannot be run here: %s", entry.run_id, entry.node, error, extra={"run_id": entry.run_id})
+    level = logging.DEBUG if brought.refused else logging.WARNING  # it comes back until somebody can run it
+    _log.log(level, "run %s, node %d cannot be run here: %s", entry.run_id, entry.node, error, extra={"run_id": entry.run_id})
     name = plan.ids[entry.node] if plan is not None and entry.node < len(plan.ids) else f"#{entry.node}"
-    reason = "unknown_function"
+    letter = reason = "unknown_function"
     if isinstance(error, UntrustedPayloadError):
-        reason, grace = "untrusted", grace if error.reason in _KEY_IS_ELSEWHERE else 0.0
+        letter, reason = "untrusted", error.reason
+        if reason not in _KEY_IS_ELSEWHERE:
+            graces = Graces(0.0, 0.0)
     failure = as_text(encode_failure(describe(error, name, entry.attempt)))
-    await send(client, consumer, [unknown_here(brought, entry, failure, round(grace * 1000), reason)])
+    told = as_text(codec.encode({"reason": reason, "worker": worker, "message": str(error)[:MOST_TOLD]}))
+    because = (letter, round(graces.others * 1000), round(min(graces) * 1000), reason, told)
+    await send(client, consumer, [refused(brought, entry, failure, because)])
 
 
 async def ask_policy(client: RedisClient, consumer: str, plans: PlanStore, token: Token, entry: Entry, plan: Plan) -> None:

@@ -224,7 +224,7 @@ class RedisCoordinator(RedisBarriers):
         if reader is None:
             raise unknown(run_id)
         if image is None and reader.state == "running":
-            waiting = await unserved(self._client, reader)
+            waiting = {**reader.refused(), **await unserved(self._client, reader)}
         with signing_for(self._plans.signer, run_id):
             return reader.snapshot(run_id, waiting)
 

@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("graflow.redis")
 
-UNKNOWN_GRACE: Final = 600.0
-"""seconds for which an attempt that nobody here can run is left to other workers: a new version may be on its way to all of them"""
 ASK_AGAIN: Final = 30.0
 """seconds after which a worker that knows of nothing that is put off asks all the same: who was told of it may be gone, and one alone is told"""
 _PARTING: Final = 2.0
@@ -59,17 +57,17 @@ class Crew:
         waiting: the connection of all waits.
         plans: plans by key.
         local_code: names functions that only this process has.
-        grace: seconds for which an unknown function is left to other workers.
+        graces: for how long an attempt that cannot be run here is left to other workers.
     """
 
     def __init__(
-        self, client: RedisClient, waiting: Waiting, plans: PlanStore, local_code: LocalCode | None, *, grace: float = UNKNOWN_GRACE
+        self, client: RedisClient, waiting: Waiting, plans: PlanStore, local_code: LocalCode | None, *, graces: chores.Graces
     ) -> None:
         self._client = client
         self._waiting = waiting
         self._plans = plans
         self._local = local_code
-        self._grace = grace
+        self._graces = graces
         self.name: str = ""
         self.consumer: str = ""
         self.heart: Heart | None = None
@@ -336,9 +334,11 @@ class Crew:
             with signing_for(self._plans.signer, entry.run_id):
                 delivery = make_delivery(brought, entry, plan, self._local, self._plans.signer)
         except CANNOT_RUN as error:
-            await chores.give_up(self._client, self.consumer, brought, entry, error, self._grace, plan)
+            await chores.give_up(self._client, self.name, self.consumer, brought, entry, error, self._graces, plan)
             return None
         self._hands.take(delivery)
+        if brought.refused:
+            self._teller.tell(entry, "task_started", {})
         return delivery
 
     # ---- outcomes out ----

@@ -59,6 +59,8 @@ class Brought(NamedTuple):
     iteration: bytes | None
     made: bytes | None
     inputs: list[Any] | None
+    refused: bool
+    """whether workers have had it that could not run it: that it starts is then told by who can"""
 
 
 UNKNOWN: Final = -2
@@ -82,7 +84,7 @@ def read_reply(reply: list[Any]) -> Reply:
     answers, deliveries, continuations, odd, due, stops = reply
     return Reply(
         answers,
-        [Brought(Token(d[0].decode(), d[1].decode()), d[2], d[3], d[4], d[5]) for d in deliveries],
+        [Brought(Token(d[0].decode(), d[1].decode()), d[2], d[3], d[4], d[5], d[6] == 1) for d in deliveries],
         [(Token(c[0].decode(), c[1].decode()), c[2]) for c in continuations],
         [(Token(o[0].decode(), o[1].decode()), o[2], o[3]) for o in odd],
         due,

@@ -12,7 +12,9 @@ from graflow.wire.messages import EventType
 
 MANY: Final = "tasks_cancelled"
 """one event for many that were cancelled at once, as ranges of nodes: to whoever reads it, it is as many events"""
-EVENTS: Final[tuple[str, ...]] = (*get_args(EventType), MANY)
+_TYPES: Final[tuple[str, ...]] = get_args(EventType)
+_BEFORE: Final = _TYPES.index("run_finished") + 1
+EVENTS: Final[tuple[str, ...]] = (*_TYPES[:_BEFORE], MANY, *_TYPES[_BEFORE:])
 """by number, as scripts/attempts.lua writes them: a new type goes to the end, since stored events keep their numbers"""
 NUMBERS: Final = {name: number for number, name in enumerate(EVENTS)}
 

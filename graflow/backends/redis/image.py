@@ -34,6 +34,14 @@ class Made(NamedTuple):
     task: bytes
 
 
+class Refusal(NamedTuple):
+    """What ``U<node>`` holds of an attempt that workers could not run; see scripts/refusals.lua."""
+
+    cycle: int
+    attempt: int
+    data: bytes
+
+
 class Visit(NamedTuple):
     """Visits and attempts of a node, spent retries, and who led to the present visit where no edge did."""
 
@@ -78,6 +86,7 @@ class RunImage:
         self.errors: dict[int, list[msgspec.Raw]] = {}
         self.made: dict[int, Made] = {}
         self.suspended: dict[int, str] = {}
+        self.refused: dict[int, Refusal] = {}
         self._read_nodes()
         self.ranges: list[list[int]] = _any(fields[b"R"]) if b"R" in fields else []
         self.end: tuple[str, str, int | None, str] | None = None
@@ -104,6 +113,9 @@ class RunImage:
                 self.kept[int(node)] = [from_text(part) for part in _parts(value)]
             elif kind == b"D":
                 self.made[int(node)] = read_made(value)
+            elif kind == b"U":
+                parts = _parts(value)
+                self.refused[int(node)] = Refusal(_any(parts[0]), _any(parts[1]), from_text(parts[6]))
             elif kind == b"Z":
                 self.suspended[int(node)] = value.decode("utf-8", "surrogateescape")
         self.errors = {node: parts for _, node, parts in sorted(errors, key=lambda entry: entry[0])}

@@ -147,11 +147,11 @@ def judged(token: Token, entry: Entry, verdict: bool | Failure) -> tuple[Any, ..
     return (*who, "p", verdict is True, problem, False, False)
 
 
-def unknown_here(brought: Brought, entry: Entry, failure: Any, grace: int, reason: str) -> tuple[Any, ...]:
-    """An attempt that nobody here can run, how it fails when nobody else can for ``grace`` milliseconds, and what its dead letter says then."""
+def refused(brought: Brought, entry: Entry, failure: Any, because: Sequence[Any]) -> tuple[Any, ...]:
+    """An attempt that nobody here can run, how it fails when nobody else can either, and what scripts/refusals.lua is to know of it."""
     token = brought.token
     who = (token.stream, token.id, entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
-    return (*who, "u", as_text(brought.text), failure, grace, reason)
+    return (*who, "u", as_text(brought.text), failure, because, False)
 
 
 def _success(delivery: RedisDelivery, outcome: Success, who: tuple[Any, ...], prefix: str, code: _Code) -> Settled:

@@ -10,6 +10,7 @@ import msgspec
 
 from graflow.backends.redis.blobs import encode
 from graflow.backends.redis.commands import ask_all
+from graflow.backends.redis.snapshot import unserved_by_anyone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,5 +61,5 @@ async def unserved(client: RedisClient, reader: RunReader) -> dict[str, str]:
     told: dict[str, str] = {}
     for name, queue, handler in reader.in_progress():
         if not any(handler in each["handlers"] and (each["queues"] is None or queue in each["queues"]) for each in there):
-            told[name] = f"no worker serves the queue {queue!r} with the handler {handler!r}"
+            told[name] = unserved_by_anyone(queue, handler)
     return told

@@ -29,6 +29,11 @@ WORDS: Final = {
 }
 
 
+def unserved_by_anyone(queue: str, handler: str) -> str:
+    """What is said where no worker is there for a task."""
+    return f"no worker serves the queue {queue!r} with the handler {handler!r}"
+
+
 class RunReader:
     """A moment of a run, and its plan.
 
@@ -94,6 +99,16 @@ class RunReader:
                 left -= 1
                 queue, handler, _ = parse_stream(self.stream_of(node))
                 yield self.name_of(node), queue, handler
+
+    def refused(self, status: int = ACTIVE) -> dict[str, str]:
+        """The tasks of a status whose present attempt was handed to workers that could not run it, and why not."""
+        told: dict[str, str] = {}
+        for node, refusal in self.image.refused.items():
+            visit = self.image.visit(node)
+            if self.image.status[node] == status and (visit.cycle, visit.attempt) == (refusal.cycle, refusal.attempt):
+                data = codec.decode(refusal.data)
+                told[self.name_of(node)] = f"worker {data['worker']} cannot run it ({data['reason']}): {data['message']}"
+        return told
 
     def stream_of(self, node: int) -> str:
         """The stream that attempts of a node wait in."""
@@ -174,13 +189,24 @@ class RunReader:
             return None
         _, cause, node, reason = end
         limit: float | None = None
+        waited = ""
         if cause == "steps":
             limit = self.image.numbers[STEP_LIMIT]
         elif cause == "cycles" and node is not None:
             limit = self._max_cycles(node)
         elif cause == "timeout":
-            limit = float(self.image.fields[b"timeout"]) / 1000
-        return Ending(cause, None if node is None else self.name_of(node), reason, limit)
+            limit, waited = float(self.image.fields[b"timeout"]) / 1000, self._waited()
+        return Ending(cause, None if node is None else self.name_of(node), reason, limit, waited)
+
+    def _waited(self) -> str:
+        """What a run whose time ran out had been waiting for, as far as that was told while it went on."""
+        refused = [f"task {name!r} was waiting: {why}" for name, why in self.refused(CANCELLED).items()]
+        if refused:
+            return refused[0]
+        if b"lacks" not in self.image.fields:
+            return ""
+        lacks = codec.decode(self.image.fields[b"lacks"])
+        return f"task {lacks['task_id']!r} was waiting: {unserved_by_anyone(lacks['queue'], lacks['handler'])}"
 
     def _max_cycles(self, node: int) -> int | None:
         if node < len(self.plan.ids):

@@ -4,7 +4,7 @@
 local TOLD = {
   run_started = 0, task_started = 1, task_succeeded = 2, task_failed = 3, task_retrying = 4, task_skipped = 5, task_cancelled = 6,
   task_suspended = 7, group_started = 8, group_succeeded = 9, group_failed = 10, iteration = 11, progress = 12, message = 13, no_worker = 14,
-  run_finished = 15, tasks_cancelled = 16,
+  run_finished = 15, tasks_cancelled = 16, task_refused = 17,
 }
 
 -- Many that were cancelled one after the other are one event: attempt, and ranges of nodes.
@@ -43,6 +43,11 @@ local function tell_all(list)
     local r = M.load(t[1])
     if r and r.v[GENERATION] == t[2] and (t[3] == RUN and not M.is_over(r) or M.is_running(r, t[3], t[4], t[5])) then
       tell_cancelled(r)
+      if t[6] == TOLD.task_started then drop(r, 'U' .. t[3]) end -- somebody can run it after all
+      if t[6] == TOLD.no_worker then -- kept for the error of a run whose time runs out
+        write(r, 'lacks', t[7])
+        r.v[LACKING] = 1
+      end
       r.events[#r.events + 1] = pack(t[6], t[3], t[5], t[7])
       r.worked = true
     end

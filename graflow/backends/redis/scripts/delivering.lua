@@ -113,7 +113,7 @@ local function drop_entry(stream, id)
   add(dropped[stream], id)
 end
 
--- {stream, id, message, iteration, how it was made, inputs}
+-- {stream, id, message, iteration, how it was made, inputs, whether others have refused it: then who can run it tells that it has started}
 local function deliver(stream, id, text, m, again, out)
   local run, generation, n, cycle, attempt = m[2], m[4], m[5], m[6], m[7]
   local r = M.load(run)
@@ -129,12 +129,18 @@ local function deliver(stream, id, text, m, again, out)
   local rec = M.rec(r, n)
   local made, iterated = false, M.is_special(r, n) and M.extra(r, n)[ITERATED] == 1
   if rec.single then made = field(r, 'D' .. n) elseif rec.item then made = pack({ rec[SCOPE], M.branch(rec, n) }) end
+  local refused = false
+  if r.v[LACKING] then
+    refused = M.refusal(r, n, cycle, attempt)
+    if field(r, 'lacks') then drop(r, 'lacks') end
+  end
   if not again then
     r.v[LIVE] = r.v[LIVE] + 1
-    if rec[KIND] == 0 then tell(r, 'task_started', n, attempt) end
+    if rec[KIND] == 0 and not refused then tell(r, 'task_started', n, attempt) end
   end
   add(out.deliveries, {
     stream, id, text, iterated and call('HGET', r.key, 'I' .. n), made, rec[NEEDS] and inputs_of(r, n, rec) or false,
+    refused and 1 or 0,
   })
 end
 

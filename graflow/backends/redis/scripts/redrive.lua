@@ -51,7 +51,6 @@ local function start_again(r, n, reason)
   each_out(M.rec(r, n), function(e, target) M.undo(r, e, target) end)
   M.drop_error(r, n)
   call('ZREM', P .. 'failed:' .. r.id, n)
-  drop(r, 'u' .. n) -- it has the whole grace again to find somebody who knows its function
   local x = change(r, n)
   M.note(r, 'task_retrying', n, pack({ 0, reason, 'it is taken from the dead letters' }))
   x[EXTRA_ATTEMPT] = x[EXTRA_ATTEMPT] + 1

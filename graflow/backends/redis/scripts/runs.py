@@ -30,8 +30,8 @@ MACHINE: Final = (
 """the state machine, which a script that moves runs begins with"""
 
 SUBMIT: Final = Script("submit", *MACHINE, "submit")
-SETTLE: Final = Script("settle", *MACHINE, "delivering", "settle")
-CLAIM: Final = Script("claim", *MACHINE, "delivering", "claim")
+SETTLE: Final = Script("settle", *MACHINE, "?refusals", "delivering", "settle")
+CLAIM: Final = Script("claim", *MACHINE, "?refusals", "delivering", "claim")
 CONTROL: Final = Script("control", *MACHINE, "control")
 REAP: Final = Script("reap", *MACHINE, "reap")
 WANTED: Final = Script("wanted", *MACHINE, "wanted")

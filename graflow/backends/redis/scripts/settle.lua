@@ -18,20 +18,6 @@ local function keep_values(r, n, keys, items)
   if items then write(r, 'i' .. n, items) end
 end
 
--- Nobody here can run it: another worker may, for as long as the grace lasts (ms). Then it fails, and is among the dead letters.
-local function not_known(r, stream, n, cycle, attempt, text, err, grace, reason)
-  if not M.is_running(r, n, cycle, attempt) then return 0 end
-  local since = tonumber(field(r, 'u' .. n) or nil) or M.now()
-  if M.now() - since < grace then
-    write(r, 'u' .. n, string.format('%.0f', since))
-    delay(stream, text, M.now() + math.min(1000, grace))
-    return 1
-  end
-  bury(reason, stream, text, err)
-  M.settle(r, n, cycle, attempt, 'f', err)
-  return 1
-end
-
 -- 1 written, 0 it no longer counts
 local function settle(o)
   local stream, id, run, generation, n, cycle, attempt, kind = o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8]
@@ -54,7 +40,11 @@ local function settle(o)
   end
   r.v[LIVE] = r.v[LIVE] - 1
   if kind == 'n' then return 1 end
-  if kind == 'u' then return not_known(r, stream, n, cycle, attempt, o[9], o[10], o[11], o[12] or 'unknown_function') end
+  if kind == 'u' then -- it cannot be run here
+    if not M.is_running(r, n, cycle, attempt) then return 0 end
+    M.refuse(r, n, cycle, attempt, consumer, stream, o[9], o[10], o[11])
+    return 1
+  end
   if kind == 'h' then -- handed back, without counting as a try
     if M.is_running(r, n, cycle, attempt) then enqueue(stream, o[9]) end
     return 1
