@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overloa
 import msgspec
 
 from graflow.core.conversion import describe, make_converter
+from graflow.core.staying import StaysHere
 from graflow.errors import ChannelTypeError
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ D = TypeVar("D")
 _MISSING: Any = object()
 
 
-class Channel(ABC):
+class Channel(StaysHere, ABC):
     """Values that the tasks of one run share, by key.
 
     Each operation is atomic between tasks, processes and machines; types survive.
     """
+
+    instead = "take `ctx.channel` inside the task"
 
     __slots__ = ()
 
@@ -115,8 +118,10 @@ class Caller(Protocol):
     def __call__(self, function: Callable[..., Awaitable[T]], /, *args: Any) -> T: ...
 
 
-class SyncChannel:
+class SyncChannel(StaysHere):
     """The channel for ``def`` tasks: the same methods, which block the thread of the task."""
+
+    instead = "take `ctx.channel` inside the task"
 
     __slots__ = ("_call", "_channel")
 
@@ -185,7 +190,7 @@ class SyncChannel:
         return self._call(partial(self._channel.wait, timeout=timeout), key)
 
 
-class TypedChannel(Generic[T]):
+class TypedChannel(StaysHere, Generic[T]):
     """A channel whose values are all of one type, checked when they are put in and when they are taken out.
 
     Example::
@@ -193,6 +198,8 @@ class TypedChannel(Generic[T]):
         scores = TypedChannel(ctx.channel, int)
         await scores.set("best", 3)
     """
+
+    instead = "take `ctx.channel` inside the task"
 
     __slots__ = ("_channel", "_converter", "_type")
 

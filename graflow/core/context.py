@@ -12,6 +12,7 @@ from graflow.core.injection import Injected
 from graflow.core.naming import check_id
 from graflow.core.node import Node
 from graflow.core.outcome import Directives, Iteration, NewTask
+from graflow.core.staying import StaysHere
 from graflow.core.task import Task
 from graflow.errors import GraphError
 
@@ -45,7 +46,7 @@ class TaskLogger(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-class BaseContext(Injected):
+class BaseContext(Injected, StaysHere):
     """What both contexts share: who and where the task is, and the directives that it may give.
 
     Directives count only if the attempt succeeds; those of one that raises or times out are discarded (rule 17).
@@ -60,6 +61,8 @@ class BaseContext(Injected):
         resources: what ``lifespan`` of the engine or worker yielded.
         requested: the directives given so far, or None.
     """
+
+    instead = "give the function a parameter for its own context"
 
     __slots__ = (
         "_logger",

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from graflow.backends import open_backend
 from graflow.backends.base import RunOptions
+from graflow.core.staying import StaysHere
 from graflow.engine.handle import RunHandle, shielded
 from graflow.engine.planning import plan_of
 from graflow.engine.stubs import with_stubs
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class WorkflowEngine:
+class WorkflowEngine(StaysHere):
     """Runs graphs inside an asyncio application.
 
     Args:
@@ -57,6 +58,8 @@ class WorkflowEngine:
         ...     result = await engine.execute(fetch >> clean >> report, inputs={"limit": 10})
         ...     print(result.output)
     """
+
+    instead = "hand on the URL of its server, and make an engine inside the function"
 
     def __init__(
         self,

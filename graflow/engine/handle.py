@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from typing_extensions import TypeVar
 
 from graflow.core.result import RunResult, RunStatus
+from graflow.core.staying import StaysHere
 from graflow.engine.outcomes import as_result, raise_unless_well
 from graflow.errors import ConfigurationError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 O_co = TypeVar("O_co", covariant=True, default=Any)
 
 
-class RunHandle(Generic[O_co]):
+class RunHandle(StaysHere, Generic[O_co]):
     """A run that goes on by itself: wait for it, watch it, cancel it. Made by ``engine.submit`` and ``engine.attach``.
 
     ``async with handle:`` ties the run to a block: leaving it before the run has ended, also by cancellation, cancels the run.
@@ -30,6 +31,8 @@ class RunHandle(Generic[O_co]):
         run_id: the run.
         created: whether the call that made this handle began the run, rather than found it.
     """
+
+    instead = "hand on its run_id, and `await engine.attach(run_id)` there"
 
     def __init__(self, coordinator: Coordinator, run_id: str, *, created: bool) -> None:
         self.run_id = run_id

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from graflow.core.staying import StaysHere
 from graflow.errors import GraflowError
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class TaskCall:
         return value
 
 
-class Handler(ABC):
+class Handler(StaysHere, ABC):
     """Runs functions in some way. Subclass it and register an instance: ``WorkflowEngine(handlers={"mine": MyHandler()})``.
 
     Attributes:
@@ -169,6 +170,8 @@ class Handler(ABC):
         ...         print("calling", call.task_id)
         ...         return await call.invoke()
     """
+
+    instead = "name it in `@task(handler=...)`, and give the object to the engine or worker"
 
     concurrency: int | None = None
     timeout: float | None = None

@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from graflow.core.staying import StaysHere
 from graflow.errors import ConfigurationError, PythonVersionError, SerializationError, UntrustedPayloadError
 
 VARIABLE: Final = "GRAFLOW_SECRET_KEY"
@@ -69,12 +70,14 @@ _envelope: Final = msgspec.msgpack.Decoder(_Envelope).decode
 _claims: Final = msgspec.msgpack.Decoder(Claims).decode
 
 
-class Signer:
+class Signer(StaysHere):
     """Signs with the first of its keys, and accepts all of them. Its ``repr`` shows their names only.
 
     Args:
         keys: secrets by the names that envelopes call them by.
     """
+
+    instead = "it has secrets; set GRAFLOW_SECRET_KEY in the other process"
 
     __slots__ = ("_first", "_keys")
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import io
 import pickle
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graflow.core.boundary import UserCode
 from graflow.core.function import FunctionSpec
+from graflow.core.staying import StaysHere
 from graflow.core.task import Task
 from graflow.errors import ConfigurationError, FunctionNotFoundError, SerializationError
 from graflow.wire.standins import HeldFunction
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 PROTOCOL = 5
 """of the pickles: the same on every Python that Graflow runs on"""
+_OF_A_LOOP: Final = (asyncio.Lock, asyncio.Event, asyncio.Condition, asyncio.Semaphore, asyncio.Queue, asyncio.Barrier)
+"""what can be pickled before it was first waited for, and would then be another one at the other end"""
 
 
 def dumps(code: Any, name: str) -> bytes:
@@ -40,7 +44,9 @@ def dumps(code: Any, name: str) -> bytes:
         return _dumped(kind, code)
     error = attempt.error
     assert error is not None
-    found = culprit(code, lambda value: _can_be_pickled(kind, value))
+    found = culprit(code, lambda value: _can_be_pickled(kind, value), lambda value: refusal(value) is not None)
+    if found is not None and (instead := refusal(found.value)) is not None:
+        raise _stays(f"{name}{found.path}", found.value, instead) from error
     path, type_name = (f"{name}{found.path}", found.type_name) if found is not None else (name, type(code).__qualname__)
     text = f"{path} is a {type_name}" if found is not None and found.path else f"{name} cannot be pickled"
     raise SerializationError(
@@ -48,6 +54,20 @@ def dumps(code: Any, name: str) -> bytes:
         path=path,
         type_name=type_name,
     ) from error
+
+
+def refusal(value: Any) -> str | None:
+    """What to do instead of sending something that is never pickled, though it might be; None for anything else."""
+    if isinstance(value, StaysHere):
+        return value.instead
+    if isinstance(value, _OF_A_LOOP):
+        return "it belongs to one event loop: make it inside the function; between tasks, use `ctx.channel` and its locks"
+    return None
+
+
+def _stays(path: str, value: Any, instead: str) -> SerializationError:
+    kind = type(value).__qualname__
+    return SerializationError(f"{path} is a {kind}, which stays in its process and cannot travel: {instead}", path=path, type_name=kind)
 
 
 def loads(data: bytes, name: str) -> Any:
@@ -104,6 +124,9 @@ def _pickler() -> Any:
         """
 
         def reducer_override(self, obj: Any) -> Any:
+            instead = refusal(obj)
+            if instead is not None:
+                raise _stays("a part of it", obj, instead)
             if isinstance(obj, Task):
                 return _parts_of(obj)
             if isinstance(obj, FunctionSpec):

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from graflow.core.identity import reference
+from graflow.core.staying import StaysHere
 from graflow.errors import UntrustedPayloadError
 from graflow.wire.keys import VARIABLE, Claims, Opened, Signer, check, no_key, signer_of
 
@@ -26,13 +27,15 @@ T = TypeVar("T")
 _NOTHING: Final = object()
 
 
-class RunSigner:
+class RunSigner(StaysHere):
     """Signs what belongs to one run. One function or value is pickled once, however many tasks have it.
 
     Args:
         signer: the keys.
         run_id: the run.
     """
+
+    instead = "it has secrets; set GRAFLOW_SECRET_KEY in the other process"
 
     __slots__ = ("_pickles", "run_id", "signer", "used")
 

@@ -19,37 +19,40 @@ MOST_TRIALS: Final = 5000
 
 
 class Culprit(NamedTuple):
-    """``path`` leads from the value that was given to the one at fault, whose class ``type_name`` is."""
+    """``path`` leads from the value that was given to the one at fault, ``value``, whose class ``type_name`` is."""
 
     path: str
     type_name: str
+    value: Any
 
 
-def culprit(value: Any, passes: Callable[[Any], bool]) -> Culprit | None:
+def culprit(value: Any, passes: Callable[[Any], bool], is_refused: Callable[[Any], bool] = lambda _: False) -> Culprit | None:
     """The innermost part of a value that does not pass, where none of its own parts is to blame; None if the value passes.
 
     Args:
         value: a function, a class or any object.
         passes: whether something can be pickled.
+        is_refused: whether something is refused as a whole, so that none of its parts is to blame.
     """
     if passes(value):
         return None
-    return _Search(passes).within(value, "", frozenset(), 0)
+    return _Search(passes, is_refused).within(value, "", frozenset(), 0)
 
 
 class _Search:
-    def __init__(self, passes: Callable[[Any], bool]) -> None:
+    def __init__(self, passes: Callable[[Any], bool], is_refused: Callable[[Any], bool]) -> None:
         self._passes = passes
+        self._is_refused = is_refused
         self._left = MOST_TRIALS
         self._fine: dict[int, Any] = {}  # the values too, lest their ids be given to others
 
     def within(self, value: Any, path: str, above: frozenset[int], depth: int) -> Culprit:
         here = above | {id(value)}
-        if depth < DEEPEST:
+        if depth < DEEPEST and not self._is_refused(value):
             for segment, part in _parts(value):
                 if id(part) not in here and not self._is_fine(part):
                     return self.within(part, f"{path}{segment}", here, depth + 1)
-        return Culprit(path, _type_name(value))
+        return Culprit(path, _type_name(value), value)
 
     def _is_fine(self, part: Any) -> bool:
         if id(part) in self._fine or self._left <= 0:

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from graflow.backends import open_backend
 from graflow.core.boundary import UserCode
+from graflow.core.staying import StaysHere
 from graflow.errors import BackendUnavailableError, ConfigurationError
 from graflow.handlers import CoroutineHandler, Handler, ProcessHandler, ThreadHandler
 from graflow.worker.attempt import AttemptRunner
@@ -43,7 +44,7 @@ BREATH = 64
 """steps that one asyncio task may run in a row without letting others in: no-op steps never wait, and would keep the loop to themselves"""
 
 
-class TaskWorker:
+class TaskWorker(StaysHere):
     """Runs the tasks of a backend, as many at once as it has slots.
 
     Args:
@@ -66,6 +67,8 @@ class TaskWorker:
         ...     ...                        # works in the background
         >>> await TaskWorker(backend).run()   # works until stop() is called
     """
+
+    instead = "make it where it is to run"
 
     def __init__(
         self,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
 import socket
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,8 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graflow import SyncChannel, TaskWorker, TypedChannel, WorkflowEngine, testing
+from graflow.backends.memory import MemoryBackend
+from graflow.backends.memory.channel import MemoryChannel
 from graflow.errors import SerializationError
+from graflow.handlers import DockerHandler, Handler, ProcessHandler, TaskCall
 from graflow.wire import pickling
+from graflow.wire.keys import Signer
+from graflow.wire.signing import RunSigner
 from graflow.wire.unpicklable import culprit
 
 LOCK = threading.Lock()
@@ -194,3 +203,53 @@ def test_the_search_ends_in_a_circle_and_in_a_large_value() -> None:
     found = culprit(wide, pickling.can_be_pickled)
     assert found is not None
     assert found.type_name in ("list", "_thread.lock")
+
+
+# ---- what could be pickled, and must not be --------------------------------------------------------------------------
+
+
+class OwnHandler(Handler):
+    async def run(self, call: TaskCall) -> Any:
+        return await call.invoke()
+
+
+STAYING: list[tuple[Callable[[], Any], str, str]] = [
+    (WorkflowEngine, "WorkflowEngine", "hand on the URL of its server"),
+    (MemoryBackend, "MemoryBackend", "use it outside of tasks"),
+    (lambda: TaskWorker(MemoryBackend()), "TaskWorker", "make it where it is to run"),
+    (MemoryChannel, "MemoryChannel", "take `ctx.channel` inside the task"),
+    (lambda: SyncChannel(MemoryChannel(), int), "SyncChannel", "take `ctx.channel` inside the task"),
+    (lambda: TypedChannel(MemoryChannel(), int), "TypedChannel", "take `ctx.channel` inside the task"),
+    (testing.context, "FakeContext", "give the function a parameter for its own context"),
+    (OwnHandler, "OwnHandler", "name it in `@task(handler=...)`"),
+    (ProcessHandler, "ProcessHandler", "name it in `@task(handler=...)`"),
+    (lambda: DockerHandler(image="python"), "DockerHandler", "name it in `@task(handler=...)`"),
+    (lambda: Signer({"k": b"s" * 32}), "Signer", "set GRAFLOW_SECRET_KEY in the other process"),
+    (lambda: RunSigner(Signer({"k": b"s" * 32}), "run"), "RunSigner", "set GRAFLOW_SECRET_KEY in the other process"),
+]
+OF_A_LOOP: list[Callable[[], Any]] = [
+    asyncio.Lock, asyncio.Event, asyncio.Condition, asyncio.Semaphore, asyncio.BoundedSemaphore, asyncio.Queue, lambda: asyncio.Barrier(2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "kind", "instead"), STAYING, ids=[kind for _, kind, _ in STAYING])
+def test_what_belongs_to_graflow_in_this_process_is_refused_as_a_whole_with_what_to_do_instead(
+    make: Callable[[], Any], kind: str, instead: str
+) -> None:
+    value = make()
+    with pytest.raises(SerializationError) as caught:
+        pickling.dumps(closing_over([value]), "task fetch")
+    assert (caught.value.path, caught.value.type_name) == ("task fetch: closure variable 'client'[0]", kind)
+    assert str(caught.value).startswith(f"{caught.value.path} is a {kind}, which stays in its process and cannot travel: ")
+    assert instead in str(caught.value)
+    with pytest.raises(SerializationError, match=f"a {kind} stays in its process and cannot be pickled: "):
+        pickle.dumps(value)
+
+
+@pytest.mark.parametrize("make", OF_A_LOOP)
+def test_what_belongs_to_an_event_loop_is_refused_though_it_could_be_pickled(make: Callable[[], Any]) -> None:
+    with pytest.raises(
+        SerializationError, match=r"closure variable 'client' is a \w+, which stays in its process.* one event loop"
+    ) as caught:
+        pickling.dumps(closing_over(make()), "task fetch")
+    assert caught.value.path == "task fetch: closure variable 'client'"

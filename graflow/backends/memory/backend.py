@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graflow.backends.memory.coordinator import MemoryCoordinator
 from graflow.backends.memory.queue import MemoryTaskQueue
 from graflow.core.clock import SystemClock
+from graflow.core.staying import StaysHere
 from graflow.wire import codec
 from graflow.wire.keys import signer_of
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 DAY = 86_400.0
 
 
-class MemoryBackend:
+class MemoryBackend(StaysHere):
     """Queues, runs and channels in the memory of one event loop.
 
     Args:
@@ -35,6 +36,8 @@ class MemoryBackend:
         >>> async with WorkflowEngine(MemoryBackend(strict=True)) as engine:
         ...     await engine.execute(workflow)
     """
+
+    instead = "use it outside of tasks; inside, `ctx` has what there is of the run"
 
     local = True
 

@@ -15,6 +15,7 @@ from graflow.backends.redis.queue import RedisTaskQueue
 from graflow.backends.redis.roster import living
 from graflow.backends.redis.waiting import Waiting
 from graflow.core.clock import SystemClock
+from graflow.core.staying import StaysHere
 from graflow.wire import codec
 from graflow.wire.keys import signer_of
 from graflow.wire.local import this_process
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 DAY: Final = 86_400.0
 
 
-class RedisBackend:
+class RedisBackend(StaysHere):
     """Queues, runs and channels on a Redis server.
 
     Args:
@@ -48,6 +49,8 @@ class RedisBackend:
         >>> async with WorkflowEngine(backend) as engine:
         ...     await engine.execute(workflow)
     """
+
+    instead = "hand on its URL, and make one where it is used"
 
     local = False
     seals = True
