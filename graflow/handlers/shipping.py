@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-PARTS: Final = ("msgpack", "values", "boundary", "link", "functions", "output", "contexts", "standins", "calls", "main")
+PARTS: Final = ("errors", "msgpack", "values", "boundary", "link", "functions", "output", "contexts", "standins", "calls", "main")
 """The modules of :mod:`graflow.handlers.inside`, each after those that it imports."""
 
 BOOT: Final = (

@@ -235,6 +235,26 @@ async def test_bytes_can_be_printed(either: WorkflowEngine, caplog: pytest.LogCa
     assert "bytes ä" in [record.getMessage() for record in caplog.records]
 
 
+async def test_a_result_that_cannot_travel_is_the_same_error_wherever_it_was_made(either: WorkflowEngine) -> None:
+    cause = (await failure(either, work.returns_a_lock)).__cause__
+    assert isinstance(cause, SerializationError)
+    assert (cause.path, cause.type_name) == ("result of returns_a_lock", "_thread.lock")
+
+
+async def test_what_the_channel_raises_has_its_own_class_there(either: WorkflowEngine) -> None:
+    serialization, wrong_type = (await either.execute(work.meets_errors_of_the_channel)).output
+    assert serialization == ["graflow.errors", "SerializationError", "GF401", ""]
+    assert wrong_type == ["graflow.errors", "ChannelTypeError", "GF304", "number"]
+
+
+async def test_the_errors_have_their_parents_codes_and_fields_there(either: WorkflowEngine) -> None:
+    assert (await either.execute(work.knows_the_errors)).output == [True, True, "GF202", "g", "no"]
+
+
+async def test_a_blocking_channel_is_not_taken_for_a_typed_one_there(either: WorkflowEngine) -> None:
+    assert (await failure(either, work.types_a_blocking_channel)).error_type == "TypeError"
+
+
 async def test_a_directive_that_cannot_travel_fails_the_task_and_not_its_child(either: WorkflowEngine) -> None:
     assert (await failure(either, work.cancels_with_an_object)).error_type == "TypeError"
 

@@ -8,13 +8,16 @@ import datetime
 import decimal
 import pathlib
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graflow.errors import GraflowError
 from graflow.handlers.inside import msgpack, values
+from graflow.handlers.inside.errors import TREE, error_class
 from graflow.wire import codec
 from tests.handlers.work import Colour, Point
 
@@ -85,9 +88,19 @@ def test_bytes_that_are_no_value_raise_a_value_error_or_give_a_value(data: bytes
         values.decode(data)
 
 
+def test_the_errors_of_a_child_without_graflow_are_those_of_graflow() -> None:
+    def tree(kind: type[GraflowError]) -> Iterator[tuple[str, tuple[str, str]]]:
+        for each in kind.__subclasses__():
+            if each.__module__ == "graflow.errors":
+                yield each.__name__, (kind.__name__, each.code)
+                yield from tree(each)
+
+    assert dict(tree(GraflowError)) == TREE
+
+
 @pytest.mark.parametrize("value", [object(), {"a": [object()]}, collections.defaultdict(lambda: 1)])
 def test_what_cannot_travel_is_named(value: Any) -> None:
-    with pytest.raises(values.CannotTravel, match="it"):
+    with pytest.raises(error_class("SerializationError"), match="it"):
         values.encode(value, "it")
 
 
@@ -95,7 +108,7 @@ def test_a_value_that_is_too_deep_is_refused() -> None:
     nested: Any = []
     for _ in range(200):
         nested = [nested]
-    with pytest.raises(values.CannotTravel, match="deeper"):
+    with pytest.raises(error_class("SerializationError"), match="deeper"):
         values.encode(nested)
 
 

@@ -338,3 +338,35 @@ def takes_a_name_of_status(status: RunStatus = RunStatus.SUCCEEDED) -> bool:
 @task(handler="process")
 def registered(n: int) -> int:
     return n + 1
+
+
+@task(handler="process")
+def returns_a_lock() -> Any:
+    return threading.Lock()
+
+
+@task(handler="process")
+def meets_errors_of_the_channel(ctx: SyncTaskContext) -> list[Any]:
+    met: list[Any] = []
+    ctx.channel.set("number", 1)
+    for act in (lambda: ctx.channel.set("lock", threading.Lock()), lambda: ctx.channel.append("number", 2)):
+        try:
+            act()
+        except Exception as error:
+            known: Any = error
+            met.append([type(error).__module__, type(error).__name__, known.code, getattr(error, "key", "")])
+    return met
+
+
+@task(handler="process")
+def knows_the_errors() -> list[Any]:
+    from graflow.errors import GraflowError, OutOfMemoryError, ParallelGroupError, RunError
+
+    made: Any = ParallelGroupError("no", run_id="r", group_id="g", failed={}, succeeded=(), cancelled=())
+    return [issubclass(ParallelGroupError, RunError), issubclass(OutOfMemoryError, GraflowError), made.code, made.group_id, str(made)]
+
+
+@task(handler="process")
+def types_a_blocking_channel(ctx: SyncTaskContext) -> None:
+    channel: Any = ctx.channel
+    TypedChannel(channel, int)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import importlib
 import inspect
 import os
 import sys
@@ -89,14 +90,23 @@ class Requests:
 
 
 def _made_again(reference: str, message: str, args: list[Any] | None, state: dict[str, Any] | None) -> BaseException:
-    module, _, name = reference.partition(":")
-    kind: Any = getattr(sys.modules.get(module) or sys.modules.get("graflow.errors"), name, None)
-    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        return RuntimeError(f"{name}: {message}")
+    kind = _error_class(reference)
+    if kind is None:
+        return RuntimeError(f"{reference.rpartition(':')[2]}: {message}")
     error = kind.__new__(kind, *(args or ()))
     error.args = tuple(args) if args is not None else (message,)
     error.__dict__.update(state or {})
     return error
+
+
+def _error_class(reference: str) -> Any:
+    """An exception class by its name, None where it is not known here. Graflow's own are, be it installed or not, and whether or not the task's
+    module has imported them."""
+    module, _, name = reference.partition(":")
+    kind: Any = getattr(sys.modules.get(module), name, None)
+    if kind is None and module.partition(".")[0] == "graflow":
+        kind = getattr(importlib.import_module("graflow.errors"), name, None)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseException) else None
 
 
 class Caller:

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from graflow.handlers.inside.contexts import AsyncChannel, BlockingChannel, Context, SyncContext
+from graflow.handlers.inside.errors import error_class
 
 
 class Anything(type):
@@ -106,21 +107,15 @@ class RunStatus(str, enum.Enum):  # noqa: UP042 - for images whose Python has no
 
 
 class TypedChannel(StandIn):
-    """A channel whose values are of one type; the worker's end of it checks nothing, so neither does this."""
+    """A channel whose values are meant to be of one type. Neither this nor the worker's end of it checks them: that takes msgspec."""
 
     def __init__(self, channel: Any, type: Any) -> None:
+        if not isinstance(channel, AsyncChannel):
+            raise TypeError(f"TypedChannel takes the channel of an async task, not {channel!r}")
         self._channel = channel
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
-
-
-class GraflowError(Exception):
-    """The root of the errors."""
-
-    def __init__(self, message: str = "", **fields: Any) -> None:
-        super().__init__(message)
-        self.__dict__.update(fields)
 
 
 class RetryLater(Exception):
@@ -139,15 +134,11 @@ class SuspendStep(Exception):
         self.reason = reason
 
 
-RetryLater.__module__, SuspendStep.__module__, GraflowError.__module__ = (
-    "graflow.core.retry",
-    "graflow.core.suspension",
-    "graflow.errors.root",
-)
+RetryLater.__module__, SuspendStep.__module__ = "graflow.core.retry", "graflow.core.suspension"
 KNOWN: dict[str, Any] = {
     "task": task, "TaskContext": Context, "SyncTaskContext": SyncContext, "Channel": AsyncChannel, "SyncChannel": BlockingChannel,
     "TypedChannel": TypedChannel, "register": register, "RunStatus": RunStatus,
-    "GraflowError": GraflowError, "RetryLater": RetryLater, "SuspendStep": SuspendStep,
+    "RetryLater": RetryLater, "SuspendStep": SuspendStep,
 }  # fmt: skip
 
 
@@ -157,10 +148,8 @@ class _Module(ModuleType):
             raise AttributeError(name)
         made = KNOWN.get(name)
         if made is None:
-            if name.endswith("Error"):
-                made = type(name, (GraflowError,), {"__module__": "graflow.errors"})
-            else:
-                made = Anything(name, (StandIn,), {"__module__": self.__name__})
+            is_error = name.endswith("Error") and name != "TaskError"  # which is a value
+            made = error_class(name) if is_error else Anything(name, (StandIn,), {"__module__": self.__name__})
             KNOWN[name] = made
         return made
 

@@ -17,6 +17,7 @@ import sys
 import uuid
 from typing import TYPE_CHECKING, Any, cast
 
+from graflow.handlers.inside.errors import cannot_travel
 from graflow.handlers.inside.msgpack import Ext, pack, unpack
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ _MICROSECOND = datetime.timedelta(microseconds=1)
 _DEEPEST = 128
 
 
-class CannotTravel(TypeError):
-    """A value has no form on the wire."""
-
-
 # ---- writing -----------------------------------------------------------------------------------------------------------
 
 
@@ -42,7 +39,7 @@ def encode(value: Any, name: str = "value") -> bytes:
     """``value`` as bytes; ``name`` is what it is called in errors.
 
     Raises:
-        CannotTravel: a part of it has no form on the wire; the message says where it stands.
+        GraflowError: (SerializationError) a part of it has no form on the wire; the message says where it stands.
     """
     return pack(_tag(value, name, 0))
 
@@ -52,7 +49,7 @@ def _tag(value: Any, path: str, depth: int) -> Any:
     if value is None or kind in (bool, float, bytes):
         return value
     if depth > _DEEPEST:
-        raise CannotTravel(f"{path} is nested deeper than {_DEEPEST} levels: flatten it")
+        raise cannot_travel(path, kind.__qualname__, f"is nested deeper than {_DEEPEST} levels: flatten it")
     write = _WRITERS.get(kind)
     return write(value, path, depth) if write is not None else _tag_object(value, path, depth)
 
@@ -105,7 +102,7 @@ def _tag_default_dict(value: Any, path: str, depth: int) -> Ext:
     factory = value.default_factory
     name = None if factory is None else getattr(factory, "__name__", "")
     if name is not None and _DEFAULTS.get(name) is not factory:
-        raise CannotTravel(f"{path} is a defaultdict, whose default_factory is code: hand on dict(...) of it")
+        raise cannot_travel(path, "defaultdict", "is a defaultdict, whose default_factory is code: hand on dict(...) of it")
     return Ext(DEFAULT_DICT, pack([name, _flat(value, path, depth)]))
 
 
@@ -134,7 +131,8 @@ def _tag_object(value: Any, path: str, depth: int) -> Any:
             content = base(value) if base not in (str, int, float) else getattr(base, f"__{base_name}__")(value)
             others = _attributes(getattr(value, "__dict__", {}), path, depth)
             return Ext(SUBCLASS, pack([name, base_name, _tag(content, path, depth), others or None]))
-    raise CannotTravel(f"{path} is a {name.replace(':', '.')}, which cannot travel: hand on plain values, or make its class a dataclass")
+    called = name.replace(":", ".").removeprefix("builtins.")
+    raise cannot_travel(path, called, f"is a {called}, which cannot travel: hand on plain values, or make its class a dataclass")
 
 
 def _attributes(values: dict[str, Any], path: str, depth: int) -> dict[str, Any]:
