@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from graflow.handlers.base import TaskCall
     from graflow.wire.functions import Code
+    from graflow.wire.keys import Signer
 
 logger: logging.Logger = logging.getLogger("graflow.handlers.process")
 
@@ -67,7 +68,7 @@ class Child:
         """whether its last call came to its end, with whatever outcome"""
 
     @classmethod
-    async def spawn(cls, environment: Mapping[str, str], *, output_limit: int, patience: float) -> Self:
+    async def spawn(cls, environment: Mapping[str, str], *, output_limit: int, patience: float, signer: Signer | None) -> Self:
         """A child that is ready.
 
         Raises:
@@ -86,7 +87,7 @@ class Child:
         child = cls(process, output_limit, kills)
         try:
             async with asyncio.timeout(patience):
-                await child._conversation.begin(path=sys.path, keep_path=False, with_parent=os.getpid())
+                await child._conversation.begin(path=sys.path, keep_path=False, with_parent=os.getpid(), signer=signer)
         except Ended:
             raise await child.death("")  # noqa: B904
         except TimeoutError:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from graflow.handlers.base import TaskCall
     from graflow.wire.functions import Code
+    from graflow.wire.keys import Signer
 
 logger: logging.Logger = logging.getLogger("graflow.handlers.process")
 
@@ -28,16 +29,25 @@ class Children:
         patience: seconds that one is given to start.
         most_calls: calls after which one is replaced, None for any number.
         most_memory: bytes beyond which one is replaced, None for any number.
+        signer: the keys that they are handed.
     """
 
     def __init__(
-        self, environment: Mapping[str, str], *, output_limit: int, patience: float, most_calls: int | None, most_memory: int | None
+        self,
+        environment: Mapping[str, str],
+        *,
+        output_limit: int,
+        patience: float,
+        most_calls: int | None,
+        most_memory: int | None,
+        signer: Signer | None,
     ) -> None:
         self._environment = environment
         self._output_limit = output_limit
         self._patience = patience
         self._most_calls = most_calls
         self._most_memory = most_memory
+        self._signer = signer
         self._idle: list[Child] = []
         self._all: set[Child] = set()
         self._warming: set[asyncio.Task[None]] = set()
@@ -83,7 +93,7 @@ class Children:
         return await self._new()
 
     async def _new(self) -> Child:
-        child = await Child.spawn(self._environment, output_limit=self._output_limit, patience=self._patience)
+        child = await Child.spawn(self._environment, output_limit=self._output_limit, patience=self._patience, signer=self._signer)
         self._all.add(child)
         return child
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from graflow.handlers.base import TaskCall
     from graflow.handlers.frames import Ready
     from graflow.wire.functions import Code
+    from graflow.wire.keys import Signer
 
 logger: logging.Logger = logging.getLogger("graflow.handlers")
 _output: logging.Logger = logging.getLogger("graflow.task.output")
@@ -76,18 +77,22 @@ class Conversation:
         self.memory: int = 0
         """bytes that the child took after its last call, where that was asked for"""
 
-    async def begin(self, *, path: Sequence[str], keep_path: bool, with_parent: int = 0) -> Ready:
+    async def begin(self, *, path: Sequence[str], keep_path: bool, with_parent: int = 0, signer: Signer | None = None) -> Ready:
         """Send the child its program, and wait until it runs.
 
         Args:
             path: where it looks for modules.
             keep_path: whether it also looks where its Python does by itself.
             with_parent: pid of this process, if the child is to be killed with it.
+            signer: whose keys a trusted child is handed. They go over the pipe, where neither its environment nor its command line shows them.
 
         Raises:
             Ended: it came to an end instead.
         """
-        setup = _frame("setup", {"path": list(path), "keep_path": keep_path, "with_parent": with_parent})
+        facts: dict[str, Any] = {"path": list(path), "keep_path": keep_path, "with_parent": with_parent}
+        if signer is not None and self._trusted:
+            facts["secrets"] = signer.secrets
+        setup = _frame("setup", facts)
         await self._send(await asyncio.to_thread(program) + setup)
         ready = frames.read_ready(await self._receive())
         if ready.protocol != PROTOCOL:

@@ -12,6 +12,7 @@ from graflow.handlers.base import Handler
 from graflow.handlers.inside.boundary import STAGE
 from graflow.handlers.sizes import bytes_in, check_count, check_seconds
 from graflow.wire.functions import code_for_child
+from graflow.wire.keys import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,8 @@ class ProcessHandler(Handler):
         recycle_calls: a child is replaced after so many calls; None for never.
         recycle_memory: a child is replaced once it takes more than this after a call: bytes, or a text such as ``"512m"``; None for any.
         prewarm: children that are started ahead of their first use.
-        environment: variables for the children, besides those of this process.
+        environment: variables for the children, besides those of this process. ``GRAFLOW_SECRET_KEY`` among them takes the place of the keys of
+            the worker, which the children are handed otherwise.
         start_timeout: seconds that a child is given to start.
         output_limit: what one call may print and return: bytes, or a text such as ``"16m"``.
         timeout: seconds for tasks that set no timeout of their own.
@@ -133,6 +135,7 @@ class ProcessHandler(Handler):
                 patience=self._start_timeout,
                 most_calls=self._recycle_calls,
                 most_memory=self._recycle_memory,
+                signer=None if VARIABLE in self._environment else self._signer,
             )
         return self._children
 

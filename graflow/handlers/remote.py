@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from graflow.core.channel import Channel
 from graflow.core.context import BaseContext, SyncTaskContext, TaskContext
 from graflow.handlers.inside.link import finish
 from graflow.wire import codec
-from graflow.wire.keys import signer_of
+from graflow.wire.keys import Signer, signer_of
 from graflow.wire.signing import signing_for
 from graflow.wire.tasks import encode_task
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from graflow.handlers.inside.calls import Requests
-    from graflow.wire.keys import Signer
 
 T = TypeVar("T")
 
@@ -138,10 +137,18 @@ def directives(context: BaseContext) -> dict[str, Any] | None:
 
 
 def scope(run_id: str) -> AbstractContextManager[Any]:
-    """Around a call: values that opted in are signed and verified for its run, where the environment has the key."""
-    return signing_for(_signer(), run_id)
+    """Around a call: values that opted in are signed and verified for its run, with the keys of the worker, or of the environment."""
+    return signing_for(_given[0] if _given else _of_environment(), run_id)
+
+
+_given: Final[list[Signer]] = []
+
+
+def use_keys(secrets: Mapping[str, bytes]) -> None:
+    """Sign and verify with what the worker has handed over: a key that was given in code is in no environment."""
+    _given[:] = [Signer(secrets)]
 
 
 @cache
-def _signer() -> Signer | None:
+def _of_environment() -> Signer | None:
     return signer_of()

@@ -119,6 +119,11 @@ class Signer(StaysHere):
         """What the keys are called; the first signs."""
         return tuple(self._keys)
 
+    @property
+    def secrets(self) -> dict[str, bytes]:
+        """The keys themselves, for a child process that is trusted with them."""
+        return dict(self._keys)
+
     def seal(self, claims: Claims, pickled: bytes) -> bytes:
         """The envelope of a pickle."""
         said = _encode(claims)

@@ -93,7 +93,7 @@ def _made_again(reference: str, message: str, args: list[Any] | None, state: dic
     kind = _error_class(reference)
     if kind is None:
         return RuntimeError(f"{reference.rpartition(':')[2]}: {message}")
-    error = kind.__new__(kind, *(args or ()))
+    error: BaseException = kind.__new__(kind, *(args or ()))
     error.args = tuple(args) if args is not None else (message,)
     error.__dict__.update(state or {})
     return error

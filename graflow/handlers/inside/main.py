@@ -31,7 +31,7 @@ def serve() -> None:
     os.environ[STAGE] = "serving"
     dies_with_the_worker = _die_with_the_worker(setup["with_parent"])
     sys.path[:] = [*setup["path"], *(sys.path if setup["keep_path"] else ())]
-    kit = _kit()
+    kit = _kit(setup.get("secrets"))
     caller = Caller(link, kit, capture(link, kit.encode))
     about = {
         "protocol": PROTOCOL,
@@ -74,10 +74,10 @@ def _die_with_the_worker(worker: int) -> bool:
     return True
 
 
-def _kit() -> Kit:
+def _kit(secrets: dict[str, bytes] | None) -> Kit:
     if standins.is_installed():
         try:
-            return _with_graflow()
+            return _with_graflow(secrets)
         except ImportError as error:  # it is there without all that it needs, as where only its own package is mounted
             os.write(2, f"Graflow cannot be imported here ({error}); a stand-in takes its place\n".encode())
             standins.forget()
@@ -99,8 +99,10 @@ def _without_graflow() -> Kit:
     return Kit(values.encode, values.decode, make_context, directives, contextlib.nullcontext)
 
 
-def _with_graflow() -> Kit:
+def _with_graflow(secrets: dict[str, bytes] | None) -> Kit:
     from graflow.handlers import remote
     from graflow.wire import codec
 
+    if secrets:
+        remote.use_keys(secrets)
     return Kit(codec.encode, codec.decode, remote.make_context, remote.directives, remote.scope)
