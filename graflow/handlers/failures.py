@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from graflow.errors import GraflowError, SerializationError
 from graflow.wire import codec
-from graflow.wire.failures import rebuild_exception
+from graflow.wire.failures import attributes_that_travel, rebuild_exception
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,8 @@ def error_from(names: Sequence[str], message: str, trace: str, state: bytes | No
     error = rebuild_exception(names[0], *parts)
     if not isinstance(error, Exception | SystemExit):  # a KeyboardInterrupt or a cancellation there is none here
         error = _named(names, message)
+        for note in parts[1].get("__notes__", ()):
+            error.add_note(str(note))
     error.__cause__ = RemoteTraceback(trace)
     return error
 
@@ -67,8 +70,7 @@ def _known(name: str) -> type[Exception] | None:
 def error_parts(error: BaseException) -> list[Any]:
     """An error as plain values: its class, text, arguments and attributes, the latter two where they can travel."""
     name = f"{type(error).__module__}:{type(error).__qualname__}"
-    try:
-        parts: list[Any] = codec.roundtrip([name, str(error), list(error.args), dict(vars(error))])
-        return parts
-    except SerializationError:
-        return [name, str(error), None, None]
+    args: list[Any] | None = None
+    with suppress(SerializationError):
+        args = codec.roundtrip(list(error.args))
+    return [name, str(error), args, attributes_that_travel(error)]

@@ -32,12 +32,19 @@ def _state_of(error: BaseException | None) -> tuple[str | None, Any, Any]:
     if error is None or "<" in type(error).__qualname__:
         return None, None, None
     try:
-        state = codec.roundtrip({**error.__dict__})
         args = codec.roundtrip(list(error.args))
     except SerializationError:
         return None, None, None
-    state.pop("__notes__", None)
-    return f"{type(error).__module__}:{type(error).__qualname__}", args, state
+    return f"{type(error).__module__}:{type(error).__qualname__}", args, attributes_that_travel(error)
+
+
+def attributes_that_travel(error: BaseException) -> dict[str, Any]:
+    """The attributes of an exception, its notes among them, as they arrive: one that cannot travel is no reason to keep the others back."""
+    kept: dict[str, Any] = {}
+    for name, value in error.__dict__.items():
+        with suppress(SerializationError):
+            kept[name] = codec.roundtrip(value)
+    return kept
 
 
 def rebuild_exception(reference: str | None, args: Any, state: Any) -> BaseException | None:

@@ -200,6 +200,17 @@ async def test_an_error_of_a_class_that_is_not_known_here_keeps_its_name_and_wha
     assert "gone" in str(error)
 
 
+async def test_notes_and_attributes_of_an_error_come_along_but_for_what_cannot_travel(either: WorkflowEngine) -> None:
+    cause: Any = (await failure(either, work.declines.bind(known=True))).__cause__
+    assert (type(cause), str(cause), cause.reason, cause.__notes__) == (work.Cluttered, "no", "limit", ["card 17"])
+    assert not hasattr(cause, "lock")
+
+
+async def test_an_error_of_a_class_that_is_not_known_here_keeps_its_notes(either: WorkflowEngine) -> None:
+    cause: Any = (await failure(either, work.declines.bind(known=False))).__cause__
+    assert cause.__notes__ == ["card 17"]
+
+
 async def test_an_error_that_has_no_text_is_told_all_the_same(either: WorkflowEngine) -> None:
     assert "Odd" in (await failure(either, work.raises_odd)).error_type
 

@@ -370,3 +370,16 @@ def knows_the_errors() -> list[Any]:
 def types_a_blocking_channel(ctx: SyncTaskContext) -> None:
     channel: Any = ctx.channel
     TypedChannel(channel, int)
+
+
+class Cluttered(Exception):
+    """With more to say than its text."""
+
+
+@task(handler="process")
+def declines(known: bool) -> None:
+    kind: Any = Cluttered if known else type("Unheard", (ValueError,), {})
+    error = kind("no")
+    error.reason, error.lock = "limit", threading.Lock()
+    error.add_note("card 17")
+    raise error

@@ -153,16 +153,22 @@ class Caller:
             value = invoke(function, arguments)
             return self._kit.encode(value, name=f"result of {what['who']['task_id']}"), self._kit.directives(context)
 
+    def _can_travel(self, value: Any) -> bool:
+        with UserCode() as code:
+            self._kit.encode(value)
+        return code.error is None
+
     def _described(self, error: BaseException) -> tuple[Any, ...]:
         names = [_name_of(kind) for kind in type(error).__mro__ if kind not in (object, BaseException)]
         message = "<its __str__ raised>"
         with UserCode():
             message = str(error)
         trace = "".join(traceback.format_exception(type(error), error, _below_here(error)))
-        state: bytes | None = None  # its text has to do where the rest cannot travel
+        state: bytes | None = None
+        attributes = {name: each for name, each in vars(error).items() if self._can_travel(each)}
+        args = list(error.args) if self._can_travel(list(error.args)) else [message]  # its text has to do where they cannot
         with UserCode():
-            attributes = {key: each for key, each in vars(error).items() if key != "__notes__"}
-            state = self._kit.encode([list(error.args), attributes])
+            state = self._kit.encode([args, attributes])
         return names, *(text.encode("utf-8", "backslashreplace").decode() for text in (message, trace)), state
 
 
