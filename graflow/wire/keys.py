@@ -20,7 +20,7 @@ from graflow.errors import ConfigurationError, PythonVersionError, Serialization
 
 VARIABLE: Final = "GRAFLOW_SECRET_KEY"
 """the environment variable with the key or keys"""
-SHORTEST: Final = 16
+SHORTEST: Final = 32
 """bytes of a secret, at least"""
 VERSION: Final = 1
 """of the envelope"""

@@ -13,9 +13,9 @@ from graflow import TaskWorker, WorkflowEngine
 from graflow.backends.redis.backend import RedisBackend
 from graflow.errors import TaskFailedError, UntrustedPayloadError
 
-KEY = "new:correct-horse-battery-staple"
-OLD = "old:the-key-of-the-year-before"
-OTHER = "other:somebody-elses-secret-key"
+KEY = "new:correct-horse-battery-staple-and-more"
+OLD = "old:the-key-of-the-year-before-this-one"
+OTHER = "other:somebody-elses-secret-key-of-32-bytes"
 
 
 class SignedSite:

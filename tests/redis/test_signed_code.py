@@ -176,10 +176,12 @@ def test_a_worker_process_with_a_key_that_is_too_short_ends_with_one_line(monkey
         main(["--redis", "redis://localhost:1/0"])
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"graflow-aworker: {VARIABLE}: the key has 5 bytes, and needs 16 or more; make one with")
+    assert line.startswith(f"graflow-aworker: {VARIABLE}: the key has 5 bytes, and needs 32 or more; make one with")
 
 
-@pytest.mark.parametrize(("key", "reason"), [(None, "no_key"), (OTHER, "unknown_key"), ("new:another-secret-of-the-name", "altered")])
+@pytest.mark.parametrize(
+    ("key", "reason"), [(None, "no_key"), (OTHER, "unknown_key"), ("new:another-secret-of-the-same-name-as-that", "altered")]
+)
 async def test_a_worker_without_the_key_opens_nothing(site: SignedSite, unpickled: list[str], key: str | None, reason: str) -> None:
     handle = await site.engine.submit(task(id="one")(lambda: 1))
     async with site.worker(key):

@@ -18,7 +18,7 @@ from graflow.wire.keys import Signer
 from graflow.wire.tasks import decode_task, encode_task
 from tests.wire import functions_to_find as found
 
-SIGNER = Signer.of("0123456789abcdef")
+SIGNER = Signer.of("0123456789abcdef" * 2)
 
 
 def test_a_function_of_a_module_is_imported() -> None:

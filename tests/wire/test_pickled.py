@@ -13,7 +13,7 @@ from graflow.wire import codec
 from graflow.wire.keys import VARIABLE, Signer
 from graflow.wire.signing import Pickled, current, signing_for
 
-SIGNER = Signer.of("k1:correct-horse-battery-staple")
+SIGNER = Signer.of("k1:correct-horse-battery-staple-and-more")
 
 
 class Model:
@@ -113,7 +113,7 @@ async def predict_later(ctx: TaskContext, train: Pickled[Model], shift: Pickled[
     return train.value.weight + shift.value.weight + kept.value.weight
 
 
-@pytest.mark.parametrize(("url", "key"), [("memory://", None), ("memory://?strict=1", "k1:correct-horse-battery-staple")])
+@pytest.mark.parametrize(("url", "key"), [("memory://", None), ("memory://?strict=1", "k1:correct-horse-battery-staple-and-more")])
 async def test_it_goes_from_input_to_task_to_task_in_memory(url: str, key: str | None) -> None:
     async with WorkflowEngine(url, secret_key=key) as engine:
         result = await engine.execute(train >> predict_later, inputs={"weight": 3, "shift": Pickled(Model(10))})

@@ -91,7 +91,7 @@ def test_all_workers_of_a_file_are_looked_at_and_shown_to_people(server: RedisSe
 
 
 def test_secret_keys_are_told_by_their_names_only(server: RedisServer, tmp_path: Path) -> None:
-    file, key = write(tmp_path, server.port), "for-the-tests-of-this-file"
+    file, key = write(tmp_path, server.port), "for-the-tests-of-this-file-and-of-none-else"
     found = report(aworker("--config", file, "--worker", "b", "--check", "--json", GRAFLOW_SECRET_KEY=f"new:{key},old:{key}-2"))
     assert found["secret_keys"] == ["new", "old"]
     assert key not in json.dumps(found)
