@@ -23,7 +23,7 @@ from tests.docker import engines, flows
 pytest.importorskip("cloudpickle")
 
 Make = Callable[..., DockerHandler]
-KEY = "a key for tests that is long enough, and of no use elsewhere"
+KEY = "a key for tests that is long enough and of no use elsewhere"
 SCRIPT = """
 import asyncio, sys
 import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
