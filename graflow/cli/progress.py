@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graflow.cli.failures import one_line
-from graflow.cli.tracking import Entry, Members, Tracking
+from graflow.cli.tracking import Entry, Members, Tracking, why_refused
 from graflow.core.result import RunStatus
 from graflow.engine import RunHandle
 from graflow.wire.messages import RunEvent
@@ -44,6 +44,7 @@ class Lines:
         self._write = write
         self._reported: dict[str, float] = {}
         self._failures: Counter[str] = Counter()
+        self._refused: set[str] = set()
 
     def take(self, event: RunEvent, entry: Entry | None) -> None:
         """Tell what there is to tell of an event; ``entry`` is the node that it is about."""
@@ -70,6 +71,9 @@ class Lines:
                 self._say(f"{group.label}: more of them fail, which are only counted from here on")
         elif event.type == "task_suspended":
             self._say(f"{event.task_id} suspended ({event.data.get('reason')})")
+        elif event.type == "task_refused" and group.id not in self._refused:  # of the others it is mostly the same
+            self._refused.add(group.id)
+            self._say(f"{event.task_id} waiting ({why_refused(event)})")
         elif group.members is not None:
             self._report(group, _counts(group.members))
 

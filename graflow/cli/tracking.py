@@ -154,7 +154,9 @@ class Tracking:
         state = STATES.get(event.type)
         if state is None:
             return
-        entry.state = state
+        before, entry.state = entry.state, state
+        if event.type == "task_refused" and before == "running" and event.attempt in (None, 1):
+            entry.visits -= 1  # it had only been handed out
         if event.type in ("task_started", "group_started"):
             entry.visits += event.attempt in (None, 1)
             entry.started, entry.ended, entry.told, entry.share = self.now, None, "", None
@@ -183,6 +185,11 @@ class Tracking:
             members.cancelled += 1
 
 
+def why_refused(event: RunEvent) -> str:
+    """What a ``task_refused`` says."""
+    return f"worker {event.data.get('worker')} cannot run it: {event.data.get('message')}"
+
+
 def _why(event: RunEvent) -> str:
     """What an event says of a failure, a retry, a skip or a suspension."""
     data = event.data
@@ -190,5 +197,5 @@ def _why(event: RunEvent) -> str:
         delay = f", again in {data.get('delay', 0):.3g} s" if event.type == "task_retrying" else ""
         return f"{data.get('error_type', '')}: {data.get('message', '')}{delay}"
     if event.type == "task_refused":
-        return f"worker {data.get('worker')} cannot run it: {data.get('message')}"
+        return why_refused(event)
     return str(data.get("reason") or data.get("because") or "")

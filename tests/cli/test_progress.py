@@ -104,6 +104,32 @@ def test_a_task_that_is_visited_again_says_so() -> None:
     assert happens.told[-1] == "    1.00 s  agent started (visit 2)"
 
 
+def test_a_task_that_a_worker_cannot_run_says_why_it_waits_and_starts_once() -> None:
+    happens = Happening(make("agent"))
+    happens(0, "task_started", "agent")
+    happens(1, "task_refused", "agent", reason="no_key", worker="w1", message="there is no key")
+    happens(2, "task_refused", "agent", reason="unknown_function", worker="w2", message="no module")
+    assert happens.tracking.entries["agent"].state == "waiting"
+    happens(3, "task_started", "agent")
+    assert happens.told == [
+        "    0.00 s  agent started",
+        "    1.00 s  agent waiting after 1.00 s (worker w1 cannot run it: there is no key)",
+        "    2.00 s  agent waiting after 2.00 s (worker w2 cannot run it: no module)",
+        "    3.00 s  agent started",
+    ]
+
+
+def test_members_that_a_worker_cannot_run_wait_and_the_first_says_why(mapped: Happening) -> None:
+    mapped.told.clear()
+    for number in range(3):
+        mapped(1, "task_started", f"parse[{number}]")
+        mapped(1, "task_refused", f"parse[{number}]", reason="no_key", worker="w1", message="there is no key")
+    assert mapped.told == ["    1.00 s  parse[0] waiting (worker w1 cannot run it: there is no key)"]
+    members = mapped.tracking.entries["parse"].members
+    assert members is not None
+    assert members.running == 0
+
+
 def test_members_of_a_mapped_group_are_counted_every_few_seconds(mapped: Happening) -> None:
     mapped.told.clear()
     for number in range(10):

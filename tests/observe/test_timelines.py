@@ -51,6 +51,8 @@ def test_every_attempt_is_a_span_with_its_outcome() -> None:
             event(9, "iteration", "d"),
             event(9, "task_started", "d"),
             event(10, "task_succeeded", "d"),
+            event(10, "task_started", "e"),
+            event(11, "task_refused", "e", reason="no_key"),
         ]
     ) == [
         Span("a", 0, 1, "retried", 1, 0, "OSError: no route"),
@@ -59,6 +61,7 @@ def test_every_attempt_is_a_span_with_its_outcome() -> None:
         Span("c", 6, 7, "cancelled"),
         Span("d", 8, 9, "succeeded"),
         Span("d", 9, 10, "succeeded"),
+        Span("e", 10, 11, "cancelled"),
     ]
 
 
