@@ -102,6 +102,14 @@ async def test_a_worker_that_has_not_been_asked_yet_is_waited_for(site: SignedSi
     assert "U0" not in await fields_of(site, handle.run_id)
 
 
+async def test_a_worker_that_serves_other_queues_is_not_waited_for(site: SignedSite) -> None:
+    elsewhere = RedisBackend(site.url, heart="loop", secret_key=KEY)
+    async with TaskWorker(elsewhere, queues=["elsewhere"], grace=0.0), worker_of(site, OTHER, nobody=0.0):
+        handle = await site.engine.submit(task(id="one")(lambda: 1))
+        with pytest.raises(TaskFailedError, match="UntrustedPayloadError"):
+            await handle.result(timeout=20)
+
+
 async def fields_of(site: SignedSite, run_id: str) -> set[str]:
     client = site.backend.client
     return {name.decode() for name in await client.commands.hkeys(client.keys.run(run_id))}

@@ -29,8 +29,12 @@ local function find_workers(stream)
   handler = string.gsub(handler, '%%(%x%x)', function(code) return char(tonumber(code, 16)) end)
   local found, infos = {}, #alive > 0 and call('HMGET', P .. 'workers', unpack(alive)) or {}
   for i, worker in ipairs(alive) do
-    local info = infos[i] and unpacked(infos[i])
-    if not info or holds(info.handlers, handler) and (not info.queues or holds(info.queues, queue)) then found[#found + 1] = worker end
+    local known, info = pcall(unpacked, infos[i] or '')
+    if not known or type(info) ~= 'table' or not info.handlers then -- what it serves it does not say
+      found[#found + 1] = worker
+    elseif holds(info.handlers, handler) and (not info.queues or holds(info.queues, queue)) then
+      found[#found + 1] = worker
+    end
   end
   return found
 end
