@@ -229,7 +229,14 @@ class Layers:
         image = self._over("docker_image")
         if image is not None and "docker" in served and served["docker"].kind.value == "docker":
             served["docker"] = served["docker"].having(image=image)
-        return served
+        return {name: self._reached(plan) for name, plan in served.items()}
+
+    def _reached(self, plan: HandlerPlan) -> HandlerPlan:
+        """A handler for containers with ``DOCKER_HOST``, which decides where nothing else is said: so that it is checked, and shown, as it is."""
+        host = self._environment.get("DOCKER_HOST")
+        if plan.kind.value != "docker" or not host or ("host" in plan.options and plan.options["host"].value is not None):
+            return plan
+        return plan.having(host=Given(host, "DOCKER_HOST"))
 
     def _own_handlers(self) -> dict[str, HandlerPlan]:
         """``--handler NAME=module:Class``."""

@@ -110,6 +110,32 @@ def test_the_image_of_the_environment_is_checked_too(tmp_path: Path) -> None:
     assert ran.complaint.startswith("DOCKER_IMAGE: DockerHandler(image='Bad Image'): give the name of an image")
 
 
+SSH = "w.yaml:5: workers[0].config.host: DockerHandler(host='ssh://me@there'): give unix:///path/to/docker.sock, or tcp://"
+
+
+@pytest.mark.parametrize(
+    ("config", "variables", "message"),
+    [
+        ("host: ssh://me@there", {}, SSH),
+        ("host: ssh://me@there", {"DOCKER_HOST": "unix:///x.sock"}, SSH),
+        (
+            "memory: 1g",
+            {"DOCKER_HOST": "ssh://me@there"},
+            "DOCKER_HOST: DockerHandler(host='ssh://me@there'): give unix:///path/to/docker.sock",
+        ),
+        ("host: npipe:////x", {}, "w.yaml:5: workers[0].config.host: DockerHandler(host='npipe:////x'): give unix:///path/to/docker.sock"),
+    ],
+)
+def test_an_engine_that_cannot_be_reached_in_that_way_is_a_mistake(
+    config: str, variables: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "w.yaml").write_text(f"workers:\n- id: a\n  handler_type: docker\n  config:\n    {config}\n")
+    for words in ((), ("--check",)):
+        ran = aworker("--config", "w.yaml", *words, cwd=tmp_path, **variables)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.complaint.startswith(message)
+
+
 # ---- the check ------------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +166,15 @@ def test_the_check_shows_the_file_system_in_memory_that_there_is(file: Path, ser
     ran = aworker("--config", file, "--redis", server.url, "--check", "--json")
     shown = json.loads(ran.out)["workers"][0]["handlers"]["docker"]["options"]["tmpfs"]
     assert shown == {"value": {"/tmp": "rw,noexec,nosuid,size=100m"}, "source": "default"}
+
+
+@pytest.mark.parametrize(("host", "shown"), [(None, ("unix:///b.sock", "DOCKER_HOST")), ("unix:///a.sock", ("unix:///a.sock", "w.yaml:5"))])
+def test_the_check_shows_the_engine_and_who_named_it(host: str | None, shown: tuple[str, str], tmp_path: Path, server: RedisServer) -> None:
+    config = "memory: 1g" if host is None else f"host: {host}"
+    (tmp_path / "w.yaml").write_text(f"workers:\n- id: a\n  handler_type: docker\n  config:\n    {config}\n")
+    ran = aworker("--config", "w.yaml", "--redis", server.url, "--check", "--json", cwd=tmp_path, DOCKER_HOST="unix:///b.sock")
+    row = json.loads(ran.out)["workers"][0]["handlers"]["docker"]["options"]["host"]
+    assert (row["value"], row["source"]) == shown
 
 
 def test_the_check_says_that_no_engine_answers(tmp_path: Path, server: RedisServer) -> None:

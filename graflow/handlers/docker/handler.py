@@ -85,7 +85,8 @@ class DockerHandler(Handler):
         python: what Python is called in the image.
         pull: whether an image is pulled: ``"missing"``, ``"never"`` or ``"always"`` (at the start).
         output_limit: what one task may print and return: bytes, or a text such as ``"16m"``.
-        host: where the engine is; ``DOCKER_HOST``, or the usual socket, unless given.
+        host: where the engine is, such as ``unix:///var/run/docker.sock`` or ``tcp://host:2376``; ``DOCKER_HOST``, or the usual socket,
+            unless given.
         labels: more labels for the containers.
         engine_grace: seconds that a task waits for an engine that is being started anew.
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, cast
 
 from graflow.handlers.docker import checks
 from graflow.handlers.docker.checks import wrong
+from graflow.handlers.docker.hosts import check_host
 from graflow.handlers.sizes import bytes_in, check_count, check_seconds
 
 TMPFS: Final[Mapping[str, str]] = {"/tmp": "rw,noexec,nosuid,size=100m"}
@@ -184,11 +185,7 @@ def _packages(given: Any) -> tuple[str, ...]:
 
 
 def _host(given: Any) -> str | None:
-    if given is None:
-        return None
-    return checks.matching(
-        "host", given, r"(unix:///|npipe://|(tcp|http|https|ssh)://[^/]).*", "a URL such as unix:///var/run/docker.sock or tcp://host:2376"
-    )
+    return None if given is None else check_host(given, said=f"DockerHandler(host={given!r})")
 
 
 def _labels(given: Any) -> Mapping[str, str]:
