@@ -94,6 +94,11 @@ def variables() -> dict[str, str]:
 
 
 @task(handler="docker")
+def working_directory() -> str:
+    return os.getcwd()
+
+
+@task(handler="docker")
 def read_file(path: str) -> str:
     return Path(path).read_text()
 

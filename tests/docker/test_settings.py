@@ -70,6 +70,8 @@ from tests.docker import flows
         ({"code": "copy"}, "code"),
         ({"packages": "tests"}, "packages"),
         ({"packages": ["my-package"]}, "packages"),
+        ({"workdir": "app"}, "workdir"),
+        ({"workdir": ""}, "workdir"),
         ({"python": ""}, "python"),
         ({"python": "python3 -O"}, "python"),
         ({"pull": "sometimes"}, "pull"),

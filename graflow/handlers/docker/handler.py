@@ -82,6 +82,8 @@ class DockerHandler(Handler):
         code: ``"mount"`` to mount the package of a task's function, read-only; ``"image"`` if the image has it.
         packages: more packages to mount, by name. With ``prewarm``, name those of the tasks as well: what is kept ready before the first task is
             known can hold no others.
+        workdir: the directory that tasks begin in, which is on ``sys.path`` too; ``/`` unless given, and with ``code="image"`` the image's
+            own (``WORKDIR``).
         python: what Python is called in the image.
         pull: whether an image is pulled: ``"missing"``, ``"never"`` or ``"always"`` (at the start).
         output_limit: what one task may print and return: bytes, or a text such as ``"16m"``.
@@ -125,6 +127,7 @@ class DockerHandler(Handler):
         timeout: float | None = 300.0,
         code: CodeFrom = "mount",
         packages: Sequence[str] = (),
+        workdir: str | None = None,
         python: str = "python3",
         pull: Pull = "missing",
         output_limit: int | str = "16m",
@@ -145,6 +148,7 @@ class DockerHandler(Handler):
         self._pool: Pool | None = None
         self._maker: BoxMaker | None = None
         self._chores: set[asyncio.Task[None]] = set()
+        self._providing = asyncio.Lock()
 
     @property
     def at_work(self) -> int:
@@ -288,20 +292,32 @@ class DockerHandler(Handler):
         return found
 
     async def _make(self, code: Mapping[str, str], purpose: Purpose | None) -> Box:
-        """A box; if the engine is away, when it is back."""
+        """A box; if the engine is away, when it is back, and if its image is, when that is there again."""
         engine, maker = self._engine, self._maker
         if engine is None or maker is None:
             raise HandlerError("the DockerHandler was stopped")
         loop = asyncio.get_running_loop()
         until = loop.time() + self.settings.engine_grace
+        provided = False
         while True:
             try:
                 return await maker.make(code, purpose)
+            except ImageNotFoundError:
+                if provided:
+                    raise
+                await self._provide_again(engine)
+                provided = True
             except ContainerEngineError:
                 if not engine.away or engine.leaving or loop.time() >= until:
                     raise
                 logger.warning("the Docker engine at %s is away; waiting for it", engine.host, extra={"engine": engine.host})
                 await engine.back(until - loop.time())
+
+    async def _provide_again(self, engine: Engine) -> None:
+        """Get an image that was there at the start, and was removed since: whoever prunes a host does not look who may need it."""
+        settings = self.settings
+        async with self._providing:  # of the calls that miss it, one pulls it for all
+            await engine.provide(settings.image, "never" if settings.pull == "never" else "missing")
 
     def _not_found(self, error: FunctionNotFoundError) -> FunctionNotFoundError:
         remedy = (

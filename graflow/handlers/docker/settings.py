@@ -63,6 +63,7 @@ class DockerSettings:
     timeout: float | None
     code: CodeFrom
     packages: tuple[str, ...]
+    workdir: str | None
     python: str
     pull: Pull
     output_limit: int
@@ -98,6 +99,9 @@ def check(given: Mapping[str, Any]) -> DockerSettings:
         timeout=None if given["timeout"] is None else check_seconds(given["timeout"], "timeout"),
         code=checks.choice("code", given["code"], ("mount", "image")),
         packages=_packages(given["packages"]),
+        workdir=None
+        if given["workdir"] is None
+        else checks.matching("workdir", given["workdir"], r"/[^\0]*", "an absolute path in the container"),
         python=checks.matching("python", given["python"], r"\S+", "the name or path of Python in the image, such as python3"),
         pull=checks.choice("pull", given["pull"], ("missing", "never", "always")),
         output_limit=bytes_in(given["output_limit"], "output_limit"),
