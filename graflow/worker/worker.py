@@ -17,6 +17,7 @@ from graflow.backends import open_backend
 from graflow.core.boundary import UserCode
 from graflow.errors import BackendUnavailableError, ConfigurationError
 from graflow.handlers import CoroutineHandler, Handler, ProcessHandler, ThreadHandler
+from graflow.handlers.standby import StandbyDocker
 from graflow.worker.attempt import AttemptRunner
 from graflow.worker.committer import Committer
 from graflow.worker.lifespan import LifespanKeeper
@@ -49,11 +50,11 @@ class TaskWorker:
     Args:
         backend_or_url: where work comes from.
         namespace: keeps applications that share a server apart; with a URL, and the same as that of the engines that it works for.
-        handlers: handlers by name, added to ``coroutine``, ``thread`` and ``process``; one of these names replaces it.
+        handlers: handlers by name, added to ``coroutine``, ``thread`` and ``process``, and in memory ``docker``; one of these names replaces it.
         concurrency: attempts at once, for each handler that has no limit of its own.
         queues: the queues to serve, None for all.
         worker_id: what the worker is called in events and metrics; host, pid and a random part by default.
-        serve: names of the handlers whose tasks it takes, None for all.
+        serve: names of the handlers whose tasks it takes, None for all. ``docker`` among them is served without being set up.
         task_timeout: seconds an attempt may take whose task says nothing about it; None for any.
         grace: seconds that running tasks are given when the worker is stopped; what has not ended by then is cancelled and handed back.
         lifespan: an async context manager that yields a mapping, seen by tasks as ``ctx.resources``: pools, clients, models.
@@ -85,6 +86,9 @@ class TaskWorker:
     ) -> None:
         self.backend: Backend = open_backend(backend_or_url, namespace=namespace, secret_key=secret_key)
         built_in: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), "process": ProcessHandler()}
+        if self.backend.local or "docker" in (serve or ()):
+            # On a server a worker says what it serves, and takes from others what it then cannot do: many hosts have no engine.
+            built_in["docker"] = StandbyDocker()
         self.handlers: dict[str, Handler] = {**built_in, **_checked(handlers or {})}
         self.worker_id: str = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         served = {name: handler for name, handler in self.handlers.items() if serve is None or name in serve}

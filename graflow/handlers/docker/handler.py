@@ -27,6 +27,7 @@ from graflow.handlers.docker.maker import BoxMaker
 from graflow.handlers.docker.pool import Pool
 from graflow.handlers.docker.reaper import Reaper
 from graflow.handlers.shipping import program
+from graflow.handlers.sizes import CONTAINER_TIMEOUT, CONTAINERS
 from graflow.wire.functions import code_for_child
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ class DockerHandler(Handler):
         security_opt: Sequence[str] = ("no-new-privileges",),
         isolation: Isolation = "task",
         prewarm: int = 0,
-        concurrency: int = 4,
-        timeout: float | None = 300.0,
+        concurrency: int = CONTAINERS,
+        timeout: float | None = CONTAINER_TIMEOUT,
         code: CodeFrom = "mount",
         packages: Sequence[str] = (),
         workdir: str | None = None,
@@ -148,7 +149,7 @@ class DockerHandler(Handler):
         self._pool: Pool | None = None
         self._maker: BoxMaker | None = None
         self._chores: set[asyncio.Task[None]] = set()
-        self._providing = asyncio.Lock()
+        self._providing: asyncio.Lock | None = None
 
     @property
     def at_work(self) -> int:
@@ -190,6 +191,7 @@ class DockerHandler(Handler):
             await engine.close()
             raise
         self._engine = engine
+        self._providing = asyncio.Lock()
         self._bin = ContainerBin(engine)
         self._maker = BoxMaker(engine, self.settings, owner, self._bin)
         reuse = self.settings.isolation == "worker"
@@ -316,6 +318,7 @@ class DockerHandler(Handler):
     async def _provide_again(self, engine: Engine) -> None:
         """Get an image that was there at the start, and was removed since: whoever prunes a host does not look who may need it."""
         settings = self.settings
+        assert self._providing is not None
         async with self._providing:  # of the calls that miss it, one pulls it for all
             await engine.provide(settings.image, "never" if settings.pull == "never" else "missing")
 
