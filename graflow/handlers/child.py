@@ -118,6 +118,7 @@ class Child:
         """Run one attempt. Raises what :meth:`Conversation.run` raises."""
         self.calls += 1
         self._call = call
+        self._last_words = ""  # what an earlier task has written is nobody else's to see
         self.answered = False
         try:
             value = await self._conversation.run(call, code, measure=measure)

@@ -76,18 +76,24 @@ class Conversation:
         self.memory: int = 0
         """bytes that the child took after its last call, where that was asked for"""
 
-    async def begin(self, *, path: Sequence[str], keep_path: bool, with_parent: int = 0) -> Ready:
+    @property
+    def calls(self) -> int:
+        """How many calls there were; the number of the present one."""
+        return self._calls
+
+    async def begin(self, *, path: Sequence[str], keep_path: bool, with_parent: int = 0, marks: bool = False) -> Ready:
         """Send the child its program, and wait until it runs.
 
         Args:
             path: where it looks for modules.
             keep_path: whether it also looks where its Python does by itself.
             with_parent: pid of this process, if the child is to be killed with it.
+            marks: whether it says on its standard error, too, which call begins.
 
         Raises:
             Ended: it came to an end instead.
         """
-        setup = _frame("setup", {"path": list(path), "keep_path": keep_path, "with_parent": with_parent})
+        setup = _frame("setup", {"path": list(path), "keep_path": keep_path, "with_parent": with_parent, "marks": marks})
         await self._send(await asyncio.to_thread(program) + setup)
         ready = frames.read_ready(await self._receive())
         if ready.protocol != PROTOCOL:

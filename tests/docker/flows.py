@@ -176,6 +176,18 @@ def leave(code: int) -> None:
 
 
 @task(handler="docker")
+def mutter() -> str:
+    """As C code does: beside what Python prints."""
+    os.write(2, b"for nobody else\n" * 10)
+    return "muttered"
+
+
+@task(handler="docker")
+def leave_quietly() -> None:
+    os._exit(3)
+
+
+@task(handler="docker")
 def kill_self(number: int) -> None:
     os.kill(os.getpid(), number)
     time.sleep(60)

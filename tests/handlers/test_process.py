@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from graflow import WorkflowEngine, parallel, task
+from graflow import WorkflowEngine, parallel, task, workflow
 from graflow.backends.memory import MemoryBackend
 from graflow.errors import (
     ChannelTypeError,
@@ -365,3 +365,12 @@ def test_a_setting_that_makes_no_sense_is_refused(settings: dict[str, Any], sett
         ProcessHandler(**settings)
     assert caught.value.setting == setting
     assert "\n" not in str(caught.value)
+
+
+async def test_the_last_words_of_a_child_are_not_those_of_an_earlier_task() -> None:
+    with workflow("wake") as wf:
+        wf.add(work.mutters >> work.exits)
+    async with WorkflowEngine(handlers={"process": ProcessHandler(1)}) as engine:
+        error = (await failure(engine, wf, code=3)).__cause__
+    assert isinstance(error, ChildDiedError)
+    assert error.__cause__ is None

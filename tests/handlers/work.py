@@ -188,6 +188,12 @@ def exits(code: int) -> None:
 
 
 @task(handler="process")
+def mutters() -> str:
+    os.write(2, b"for nobody else\n" * 10)
+    return "muttered"
+
+
+@task(handler="process")
 def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -99,7 +99,7 @@ class BoxMaker:
     async def _begin(self, conversation: Conversation, container: str, link: DockerLink, kills: int) -> Ready:
         try:
             async with asyncio.timeout(BOOT_PATIENCE):
-                return await conversation.begin(path=[CODE], keep_path=True)
+                return await conversation.begin(path=[CODE], keep_path=True, marks=self._settings.isolation == "worker")
         except Ended:
             raise await cause_of_death(  # noqa: B904 - it has one of its own
                 self._engine, self._settings, container, link.last_words, kills=self._kills, before=kills

@@ -50,6 +50,8 @@ class Link:
         """of the call that is being run"""
         self.copied: bool = False
         """this is a copy of the child, made by a fork in its task: the protocol is not the copy's"""
+        self.marked: int | None = None
+        """where the beginning of each call is marked"""
         os.register_at_fork(after_in_child=self._let_go)
 
     def _let_go(self) -> None:
@@ -72,6 +74,11 @@ class Link:
         with self._lock:
             while view:
                 view = view[os.write(self._outgoing, view) :]
+
+    def mark(self, number: int) -> None:
+        """Say on standard error which call begins: in a container that runs several, what one writes there may be read amid the next."""
+        if self.marked is not None:
+            os.write(self.marked, b"\0graflow call %010d\0" % number)
 
     def receive(self) -> list[Any]:
         """The next frame. Raises EOFError when the other end is closed."""
