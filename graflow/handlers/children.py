@@ -24,7 +24,7 @@ class Children:
 
     Args:
         environment: variables for them, besides those of this process.
-        output_limit: bytes that one call may print and return.
+        output_limit: bytes that one call may print, put into the channel and return.
         patience: seconds that one is given to start.
         most_calls: calls after which one is replaced, None for any number.
         most_memory: bytes beyond which one is replaced, None for any number.

@@ -41,7 +41,7 @@ class ProcessHandler(Handler):
         prewarm: children that are started ahead of their first use.
         environment: variables for the children, besides those of this process.
         start_timeout: seconds that a child is given to start.
-        output_limit: what one call may print and return: bytes, or a text such as ``"16m"``.
+        output_limit: what one call may print, put into the channel and return: bytes, or a text such as ``"16m"``.
         timeout: seconds for tasks that set no timeout of their own.
 
     Raises:

@@ -321,7 +321,7 @@ async def test_leaving_the_engine_ends_every_child(handler: ProcessHandler) -> N
 # ---- limits ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("much", [work.babbles, work.large])
+@pytest.mark.parametrize("much", [work.babbles, work.large, work.fills_the_channel, work.asks_for_what_has_a_long_name])
 async def test_a_task_that_writes_more_than_it_may_is_ended(much: Any) -> None:
     async with WorkflowEngine(handlers={"process": ProcessHandler(1, output_limit="1m")}) as engine:
         error = (await failure(engine, much)).__cause__
@@ -329,6 +329,11 @@ async def test_a_task_that_writes_more_than_it_may_is_ended(much: Any) -> None:
         assert error.limit == 1 << 20
         assert error.task_id == much.id
         assert (await engine.execute(work.add, inputs={"a": 1})).output == 2
+
+
+async def test_a_task_that_asks_often_has_written_nothing() -> None:
+    async with WorkflowEngine(handlers={"process": ProcessHandler(1, output_limit="16k")}) as engine:
+        assert (await engine.execute(work.asks_often)).output == 1
 
 
 async def test_a_child_is_replaced_after_so_many_calls() -> None:

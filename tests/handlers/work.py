@@ -223,6 +223,25 @@ def babbles() -> None:
 
 
 @task(handler="process")
+def fills_the_channel(ctx: SyncTaskContext) -> None:
+    for n in range(1_000):
+        ctx.channel.append(f"list-{n}", "x" * 10_000)
+
+
+@task(handler="process")
+def asks_for_what_has_a_long_name(ctx: SyncTaskContext) -> None:
+    for n in range(1_000):
+        ctx.channel.exists(f"{n}" + "x" * 10_000)
+
+
+@task(handler="process")
+def asks_often(ctx: SyncTaskContext) -> int:
+    for _ in range(2_000):
+        ctx.channel.get("n")
+    return 1
+
+
+@task(handler="process")
 def large() -> bytes:
     return bytes(2_000_000)
 

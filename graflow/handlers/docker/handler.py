@@ -87,7 +87,7 @@ class DockerHandler(Handler):
             own (``WORKDIR``).
         python: what Python is called in the image.
         pull: whether an image is pulled: ``"missing"``, ``"never"`` or ``"always"`` (at the start).
-        output_limit: what one task may print and return: bytes, or a text such as ``"16m"``.
+        output_limit: what one task may print, put into the channel and return: bytes, or a text such as ``"16m"``.
         host: where the engine is, such as ``unix:///var/run/docker.sock`` or ``tcp://host:2376``; ``DOCKER_HOST``, or the usual socket,
             unless given.
         labels: more labels for the containers.
