@@ -86,19 +86,22 @@ class Conversation:
         """How many calls there were; the number of the present one."""
         return self._calls
 
-    async def begin(self, *, path: Sequence[str], keep_path: bool, with_parent: int = 0, marks: bool = False) -> Ready:
+    async def begin(
+        self, *, path: Sequence[str], keep_path: bool, with_parent: int = 0, begun: int | None = None, marks: bool = False
+    ) -> Ready:
         """Send the child its program, and wait until it runs.
 
         Args:
             path: where it looks for modules.
             keep_path: whether it also looks where its Python does by itself.
             with_parent: pid of this process, if the child is to be killed with it.
+            begun: a descriptor that it has inherited, of memory into which it writes which call it has begun with.
             marks: whether it says on its standard error, too, which call begins.
 
         Raises:
             Ended: it came to an end instead.
         """
-        setup = _frame("setup", {"path": list(path), "keep_path": keep_path, "with_parent": with_parent, "marks": marks})
+        setup = _frame("setup", {"path": list(path), "keep_path": keep_path, "with_parent": with_parent, "begun": begun, "marks": marks})
         await self._send(await asyncio.to_thread(program) + setup)
         ready = frames.read_ready(await self._receive())
         if ready.protocol != PROTOCOL:

@@ -188,6 +188,13 @@ def exits(code: int) -> None:
 
 
 @task(handler="process")
+def killed_after_writing(path: str) -> None:
+    with open(path, "a") as file:
+        file.write("begun\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(handler="process")
 def mutters() -> str:
     os.write(2, b"for nobody else\n" * 10)
     return "muttered"

@@ -33,8 +33,7 @@ def serve() -> None:
     # "" is wherever a task goes; a directory of its own code in the image is where this began, as for "python file.py".
     own = [each or os.getcwd() for each in sys.path] if setup["keep_path"] else []
     sys.path[:] = [*setup["path"], *own]
-    if setup["marks"]:
-        link.marked = os.dup(2)  # a task may close its own, or lead it elsewhere
+    link.mark_in(setup["begun"], errors=setup["marks"])
     kit = _kit()
     caller = Caller(link, kit, capture(link, kit.encode))
     about = {
