@@ -58,6 +58,41 @@ async def test_a_container_that_ends_by_itself_says_with_what(engine: WorkflowEn
     assert "last words" in str(error.__cause__)
 
 
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({"user": "nosuch"}, "user"),
+        ({"user": "65534:nosuch"}, "user"),
+        ({"network": "container:nosuch"}, "network"),
+        ({"security_opt": ["seccomp=/nosuch"]}, "security_opt"),
+        ({"workdir": "/proc/1/nosuch"}, "workdir"),
+    ],
+)
+async def test_what_the_engine_cannot_do_is_told_with_the_setting(handler: Make, settings: dict[str, Any], setting: str) -> None:
+    async with WorkflowEngine(handlers={"docker": handler(**settings)}) as engine:
+        error = await cause(engine, flows.double, n=1)
+    assert isinstance(error, ConfigurationError)
+    assert error.setting == setting
+    assert str(error).count("; give") + str(error).count("; start") + str(error).count("; correct") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [({"pids": 1}, "fork failed"), ({"environment": {"PYTHONHOME": "/nosuch"}}, "No module named 'encodings'")],
+)
+async def test_a_container_that_ends_before_any_task_blames_its_settings_and_not_the_task(
+    handler: Make, settings: dict[str, Any], reason: str
+) -> None:
+    async with WorkflowEngine(handlers={"docker": handler(**settings)}) as engine:
+        error = await cause(engine, flows.double, n=1)
+    assert isinstance(error, ChildDiedError)
+    assert error.exit_code == 1
+    assert "before any task" in str(error)
+    assert reason in str(error)
+    assert f"{next(iter(settings))}=" in str(error)
+    assert "os._exit" not in str(error)
+
+
 @pytest.mark.parametrize("last", [flows.leave_quietly, flows.leave.bind(code=3)])
 async def test_the_last_words_are_those_of_the_task_that_ended_and_not_of_one_before(
     handler: Make, caplog: pytest.LogCaptureFixture, last: Any

@@ -139,19 +139,19 @@ def _volumes(given: Any) -> tuple[Volume, ...]:
         keys = set(cast("Mapping[object, object]", how)) if isinstance(how, Mapping) else set[object]()
         if not {"bind"} <= keys <= {"bind", "mode"}:
             raise wrong("volumes", given, f'{source!r} needs {{"bind": where in the container, "mode": "ro" or "rw"}}, as in {example}')
-        volume = _volume(given, source, cast("Mapping[str, Any]", how))
+        volume = _volume(source, cast("Mapping[str, Any]", how))
         if volume.target in found:
             raise wrong("volumes", given, f"two of them are bound to {volume.target}")
         found[volume.target] = volume
     return tuple(found.values())
 
 
-def _volume(given: Any, source: str, how: Mapping[str, Any]) -> Volume:
+def _volume(source: str, how: Mapping[str, Any]) -> Volume:
     target, mode = how["bind"], how.get("mode", "ro")
     if not isinstance(target, str) or not target.startswith("/") or target.strip("/") in {"", "graflow", CODE.strip("/")}:
-        raise wrong("volumes", given, f"bind={target!r} is no absolute path in the container that could be had")
+        raise wrong(f"volumes[{source!r}].bind", target, "give an absolute path in the container, other than / and what is Graflow's")
     if mode not in ("ro", "rw"):
-        raise wrong("volumes", given, f'mode={mode!r}: give "ro" or "rw"')
+        raise wrong(f"volumes[{source!r}].mode", mode, 'give "ro" or "rw"')
     return Volume(source, target, mode == "ro")
 
 
