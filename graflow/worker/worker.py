@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from graflow.backends import open_backend
 from graflow.core.boundary import UserCode
-from graflow.errors import BackendUnavailableError, ConfigurationError
+from graflow.errors import BackendUnavailableError, ConfigurationError, GraflowError
 from graflow.handlers import CoroutineHandler, Handler, ProcessHandler, ThreadHandler
 from graflow.handlers.standby import StandbyDocker
 from graflow.worker.attempt import AttemptRunner
@@ -25,7 +25,7 @@ from graflow.worker.metrics import Counter
 from graflow.worker.slots import WorkerSlots
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextvars import Context
     from types import TracebackType
 
@@ -108,6 +108,8 @@ class TaskWorker:
         self._comparing = UserCode()
         self.heeds_keyboard: bool = True
         """whether ``KeyboardInterrupt`` in a task is taken for one from the keyboard, and ends the program; otherwise it fails the task"""
+        self.retell: Callable[[str, GraflowError], GraflowError] | None = None
+        """makes of what a handler of a name says when it starts an error that tells where that was set up, too"""
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
 
@@ -146,7 +148,7 @@ class TaskWorker:
             }  # one may have several names
             for handler in used.values():
                 handler.introduce(self)
-                await handler.start()
+                await self._start(handler)
                 stack.push_async_callback(handler.stop)
             resources: Mapping[str, Any] = {}
             if self._lifespan is not None:
@@ -162,6 +164,16 @@ class TaskWorker:
         self._fetching = asyncio.create_task(self._fetch(), name=f"graflow-fetch-{self.worker_id}")
         self._fetching.add_done_callback(self._ended)
         return self
+
+    async def _start(self, handler: Handler) -> None:
+        try:
+            await handler.start()
+        except GraflowError as error:
+            name = next(name for name, each in self.handlers.items() if each is handler)
+            told = error if self.retell is None else self.retell(name, error)
+            if told is error:
+                raise
+            raise told from error
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()

@@ -178,8 +178,7 @@ class DockerHandler(Handler):
         """
         if self._engine is not None:
             raise ConfigurationError("this DockerHandler runs already; make another one for each engine or worker", setting="handlers")
-        named = self.settings.packages if self.settings.code == "mount" else ()
-        extra = await asyncio.to_thread(mounts.packages, named)
+        extra = await self._packages()
         await asyncio.to_thread(program)  # it is read from files, once
         worker = self._worker or _Nobody()
         owner = await asyncio.to_thread(Owner.here, worker.place, worker.worker_id)
@@ -221,10 +220,11 @@ class DockerHandler(Handler):
         """What the engine says about itself, and whether it has the image; works without :meth:`start`, too.
 
         Raises:
-            ConfigurationError: aiodocker is not installed.
+            ConfigurationError: aiodocker is not installed, or a package to mount is missing.
             ContainerEngineError: no engine answers.
             ImageNotFoundError: there is no such image, and it must not be pulled.
         """
+        await self._packages()
         engine = self._engine or await Engine.connect(self.settings.host)
         try:
             version = await engine.version()
@@ -243,6 +243,10 @@ class DockerHandler(Handler):
             "image_present": there,
             "warm": self.warm,
         }
+
+    async def _packages(self) -> Mapping[str, str]:
+        """Where what the user wants to be mounted is."""
+        return await asyncio.to_thread(mounts.packages, self.settings.packages if self.settings.code == "mount" else ())
 
     # ---- calls ----
 
