@@ -15,7 +15,7 @@ import msgspec
 
 from graflow.core.hints import namespace_of
 from graflow.core.naming import close_matches
-from graflow.errors import ConfigurationError, ContainerEngineError, GraflowError, ImageNotFoundError
+from graflow.errors import ConfigurationError, ContainerEngineError, GraflowError, HandlerError, ImageNotFoundError
 from graflow.handlers import Handler
 from graflow.worker.apps import import_module
 from graflow.worker.given import DEFAULT, Given, as_list, as_mapping, concurrency, limit, listed
@@ -289,7 +289,7 @@ def retold(plan: HandlerPlan, error: GraflowError) -> GraflowError:
         return ImageNotFoundError(_at(plan, "image", error), image=error.image)
     if isinstance(error, ContainerEngineError):
         return ContainerEngineError(_at(plan, "host", error), host=error.host)
-    return error
+    return HandlerError(_at(plan, "type", error)) if type(error) is HandlerError else error
 
 
 def _at(plan: HandlerPlan, option: str, error: GraflowError) -> str:
