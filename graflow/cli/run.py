@@ -27,13 +27,13 @@ from graflow.cli.loading import Found, Runnable, load, load_for_workers
 from graflow.cli.output import console, json_text, kept_clean, run_as_json, show_run
 from graflow.cli.progress import Lines, LiveView, watched
 from graflow.cli.tracking import Tracking
-from graflow.cli.workers import LocalWorkers, Orders, local_workers, queues_of
+from graflow.cli.workers import LocalWorkers, Orders, handlers_of, local_workers, queues_of
 from graflow.core.result import RunResult, RunStatus
 from graflow.draw import picture_of
 from graflow.engine import WorkflowEngine
 from graflow.engine.handle import RunHandle, shielded
 from graflow.errors import ConfigurationError, RunError
-from graflow.handlers import ThreadHandler
+from graflow.handlers import Handler, ThreadHandler
 from graflow.wire.messages import RunEvent
 
 TARGET_HELP = "A Python file or module, and after a colon the workflow in it, where there are several."
@@ -74,6 +74,7 @@ class RunSettings(msgspec.Struct, frozen=True):
     on_failure: OnFailure = OnFailure.FAIL
     run_id: str | None = None
     concurrency: int | None = None
+    docker_image: str | None = None
     remote: Remote | None = None
 
 
@@ -99,6 +100,9 @@ def run(
     ] = OnFailure.FAIL,
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="What the run is called.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tasks at once, of each kind.")] = None,
+    docker_image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Where tasks with the handler docker run; python:3.11-slim unless given.")
+    ] = None,
     redis: Annotated[str | None, typer.Option(metavar="URL", help="Run on the workers of this Redis server, not in this process.")] = None,
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Start so many workers for the run.")] = 0,
     namespace: Annotated[
@@ -114,8 +118,8 @@ def run(
     """
     with boundary(debug=debug), kept_clean(wanted=as_json) as out:
         values = read_inputs(pairs or [], inputs)
-        found, remote = _prepare(target, redis, namespace, workers, concurrency)
-        settings = RunSettings(values, start, timeout, max_steps, on_failure, run_id, concurrency, remote)
+        found, remote = _prepare(target, redis, namespace, workers, concurrency, docker_image)
+        settings = RunSettings(values, start, timeout, max_steps, on_failure, run_id, concurrency, docker_image, remote)
         finished = perform(found, settings, quiet=quiet)
         result, error = finished.result, finished.error
         if as_json:
@@ -134,7 +138,7 @@ def run(
 
 
 def _prepare(
-    target: str, redis: str | None, namespace: str | None, workers: int, concurrency: int | None
+    target: str, redis: str | None, namespace: str | None, workers: int, concurrency: int | None, docker_image: str | None
 ) -> tuple[Runnable, Remote | None]:
     """What is to be run, and where."""
     if redis is None:
@@ -142,16 +146,20 @@ def _prepare(
             if given:
                 raise CommandError(f"{option} is for runs on a server; add --redis URL, such as redis://localhost:6379/0")
         return load(target), None
-    if concurrency is not None and not workers:
-        raise CommandError("--concurrency is for workers that this command starts; add --workers N, or leave it to those that there are")
+    for given, option in ((concurrency, "--concurrency"), (docker_image, "--docker-image")):
+        if given is not None and not workers:
+            raise CommandError(f"{option} is for workers that this command starts; add --workers N, or leave it to those that there are")
     found = load_for_workers(target)
     # Only now: without --redis the variables of a worker's shell change nothing, least of all where a run takes place.
     name = namespace or os.environ.get("REDIS_KEY_PREFIX") or "graflow"
-    return found.graph, Remote(redis, name, _orders(found, redis, name, workers, concurrency) if workers else None)
+    return found.graph, Remote(redis, name, _orders(found, redis, name, workers, concurrency, docker_image) if workers else None)
 
 
-def _orders(found: Found, url: str, namespace: str, workers: int, concurrency: int | None) -> Orders:
-    return Orders(workers, url, namespace, (found.module.__name__,), (found.folder,), queues_of(found.graph), concurrency)
+def _orders(found: Found, url: str, namespace: str, workers: int, concurrency: int | None, docker_image: str | None) -> Orders:
+    return Orders(
+        workers, url, namespace, (found.module.__name__,), (found.folder,), queues_of(found.graph), concurrency, docker_image,
+        serve_docker="docker" in handlers_of(found.graph),
+    )  # fmt: skip
 
 
 def perform(graph: Runnable, settings: RunSettings, *, quiet: bool, events: list[RunEvent] | None = None) -> Finished:
@@ -205,7 +213,7 @@ async def _perform(
     graph: Runnable, settings: RunSettings, run_id: str, tracking: Tracking, backend: Backend | None, local: LocalWorkers | None,
     *, quiet: bool, events: list[RunEvent] | None,
 ) -> Finished:  # fmt: skip
-    engine = _engine(settings.concurrency, backend)
+    engine = _engine(settings, backend)
     _heed_signals()
     try:
         async with engine:
@@ -231,10 +239,16 @@ async def _perform(
                 leaving.be_abrupt()
 
 
-def _engine(count: int | None, backend: Backend | None) -> WorkflowEngine:
+def _engine(settings: RunSettings, backend: Backend | None) -> WorkflowEngine:
     if backend is not None:
         return WorkflowEngine(backend)
-    return WorkflowEngine(handlers=None if count is None else {"thread": ThreadHandler(count)}, concurrency=count or 100)
+    count, image = settings.concurrency, settings.docker_image
+    handlers: dict[str, Handler] = {} if count is None else {"thread": ThreadHandler(count)}
+    if image is not None:
+        from graflow.handlers import DockerHandler  # imported when it is asked for: most runs have no container
+
+        handlers["docker"] = DockerHandler(image) if count is None else DockerHandler(image, concurrency=count)
+    return WorkflowEngine(handlers=handlers, concurrency=count or 100)
 
 
 async def _result(handle: RunHandle[Any], local: LocalWorkers | None) -> RunResult[Any]:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn, cast
@@ -25,6 +25,7 @@ from graflow.core.node import Node, is_group
 from graflow.core.task import Task
 from graflow.core.workflow import Workflow
 from graflow.draw.picture import graph_of
+from graflow.worker.assembly import BY_DEFAULT
 
 PROGRAM: Final = "from graflow.worker.main import main; main()"
 COMPLAINT: Final = "graflow-aworker: "
@@ -47,6 +48,8 @@ class Orders(msgspec.Struct, frozen=True):
         folders: where they find those.
         queues: what they serve.
         concurrency: tasks at once, for each; None for their default.
+        docker_image: where their tasks in containers run; None for their default.
+        serve_docker: whether they serve such tasks, too, as a process without workers would.
         log_level: what they say.
     """
 
@@ -57,6 +60,8 @@ class Orders(msgspec.Struct, frozen=True):
     folders: tuple[Path, ...] = ()
     queues: tuple[str, ...] = ("default",)
     concurrency: int | None = None
+    docker_image: str | None = None
+    serve_docker: bool = False
     log_level: str = "WARNING"
 
 
@@ -90,6 +95,10 @@ class LocalWorkers:
         command += ["--grace", "0"] + [word for app in orders.apps for word in ("--app", app)]
         if orders.concurrency is not None:
             command += ["--concurrency", str(orders.concurrency)]
+        if orders.serve_docker:
+            command += ["--handlers", ",".join((*BY_DEFAULT, "docker"))]
+        if orders.docker_image is not None:
+            command += ["--docker-image", orders.docker_image]
         with children.held():
             process = self._running[name] = children.start(command, environment=self._environment(), output=subprocess.PIPE)
         for source, is_error in ((process.stdout, False), (process.stderr, True)):
@@ -175,9 +184,16 @@ class LocalWorkers:
 
 def queues_of(graph: TaskGraph | Workflow[Any] | Node[Any]) -> tuple[str, ...]:
     """The queues that the tasks of a graph are sent to, and the default one."""
-    queues = ["default"]
+    return tuple(dict.fromkeys(["default", *(task.options.queue for task in _tasks_of(graph))]))
+
+
+def handlers_of(graph: TaskGraph | Workflow[Any] | Node[Any]) -> frozenset[str]:
+    """The handlers that the tasks of a graph are for."""
+    return frozenset(task.handler_kind for task in _tasks_of(graph))
+
+
+def _tasks_of(graph: TaskGraph | Workflow[Any] | Node[Any]) -> Iterator[Task[..., Any]]:
     for node in graph_of(graph).nodes.values():
         each = node.mapped.task if is_group(node) and node.mapped is not None else node
         if isinstance(each, Task):
-            queues.append(each.options.queue)
-    return tuple(dict.fromkeys(queues))
+            yield each

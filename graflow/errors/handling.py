@@ -40,7 +40,7 @@ class OutOfMemoryError(HandlerError):
 
 
 class OutputLimitError(HandlerError):
-    """The task wrote more than ``limit`` bytes to its standard output and error, or as its result."""
+    """The task wrote more than ``limit`` bytes to its standard output and error, into the channel, or as its result."""
 
     code = "GF309"
 

@@ -12,13 +12,14 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from graflow.errors import ChildDiedError, HandlerError, OutOfMemoryError
+from graflow.handlers.begun import BegunCalls
 from graflow.handlers.conversation import Conversation, Ended
 from graflow.handlers.failures import RemoteTraceback
 from graflow.handlers.memory import out_of_memory_kills
 from graflow.handlers.shipping import BOOT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from graflow.handlers.base import TaskCall
     from graflow.wire.functions import Code
@@ -55,8 +56,9 @@ class Pipes:
 class Child:
     """One child process, in a session of its own, so that it can be ended with whatever it has started."""
 
-    def __init__(self, process: asyncio.subprocess.Process, output_limit: int, kills: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, output_limit: int, kills: int, begun: BegunCalls) -> None:
         self._process = process
+        self._begun = begun
         self._conversation = Conversation(Pipes(process), where="in a child process", output_limit=output_limit, trusted=True)
         self._errors = asyncio.create_task(self._read_errors(), name=f"graflow-child-{process.pid}")
         self._kills = kills
@@ -76,18 +78,18 @@ class Child:
             ChildDiedError: it ended before it was ready.
         """
         command: list[str] = [sys.executable, *_interpreter_flags(), "-c", BOOT]
-        pipe = asyncio.subprocess.PIPE
         kills = await asyncio.to_thread(out_of_memory_kills)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **environment}, start_new_session=True
-            )
+            begun = BegunCalls()
+            process = await _start(command, {**os.environ, **environment}, begun)
         except OSError as error:
             raise HandlerError(f"no child process could be started: {error}; are there too many processes or open files?") from error
-        child = cls(process, output_limit, kills)
+        child = cls(process, output_limit, kills, begun)
         try:
             async with asyncio.timeout(patience):
-                await child._conversation.begin(path=sys.path, keep_path=False, with_parent=os.getpid(), signer=signer)
+                await child._conversation.begin(
+                    path=sys.path, keep_path=False, with_parent=os.getpid(), begun=begun.descriptor, signer=signer
+                )
         except Ended:
             raise await child.death("")  # noqa: B904
         except TimeoutError:
@@ -111,6 +113,11 @@ class Child:
         return self._process.returncode is None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the task's code may have run in the last call."""
+        return self._begun.includes(self._conversation.calls)
+
+    @property
     def memory(self) -> int:
         """Bytes that it took after its last call, where that was asked for."""
         return self._conversation.memory
@@ -119,6 +126,7 @@ class Child:
         """Run one attempt. Raises what :meth:`Conversation.run` raises."""
         self.calls += 1
         self._call = call
+        self._last_words = ""  # what an earlier task has written is nobody else's to see
         self.answered = False
         try:
             value = await self._conversation.run(call, code, measure=measure)
@@ -165,6 +173,7 @@ class Child:
 
     async def _bury(self) -> None:
         await self._process.wait()
+        self._begun.close()
         await asyncio.wait((self._errors,), timeout=LINGER)
         self._errors.cancel()
         await asyncio.wait((self._errors,))
@@ -186,6 +195,19 @@ class Child:
                 self._conversation.printed(self._call, "stderr", line)
         if rest:
             self._conversation.printed(self._call, "stderr", rest)
+
+
+async def _start(command: Sequence[str], environment: Mapping[str, str], begun: BegunCalls) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True, pass_fds=begun.inherited
+        )
+    except BaseException:
+        begun.close()
+        raise
+    finally:
+        begun.hand_over()
 
 
 def _interpreter_flags() -> list[str]:

@@ -25,7 +25,7 @@ class Children:
 
     Args:
         environment: variables for them, besides those of this process.
-        output_limit: bytes that one call may print and return.
+        output_limit: bytes that one call may print, put into the channel and return.
         patience: seconds that one is given to start.
         most_calls: calls after which one is replaced, None for any number.
         most_memory: bytes beyond which one is replaced, None for any number.
@@ -76,13 +76,18 @@ class Children:
 
     async def run(self, call: TaskCall, code: Code) -> Any:
         """Run one attempt in one of them. Raises what the task raised, or how the child died."""
-        child = await self._take()
-        try:
-            return await child.run(call, code, measure=self._most_memory is not None)
-        except Ended:
-            raise await child.death(call.task_id)  # noqa: B904 - it has a cause of its own: what the child wrote last
-        finally:
-            await self._put_back(child) if child.answered else await self._end(child)
+        while True:
+            was_idle = bool(self._idle)
+            child = await self._take()
+            try:
+                return await child.run(call, code, measure=self._most_memory is not None)
+            except Ended:
+                if child.has_begun or not was_idle or self._closed:
+                    raise await child.death(call.task_id)  # noqa: B904 - it has a cause of its own: what the child wrote last
+            finally:
+                await self._put_back(child) if child.answered else await self._end(child)
+            # Killed while it was idle, for the memory that it held maybe, so shortly ago that nobody had noticed: the task did not run at all.
+            logger.warning("child %s had ended while it waited for a task; another one takes it", child.pid, extra={"pid": child.pid})
 
     async def _take(self) -> Child:
         while self._idle:

@@ -35,6 +35,11 @@ PROTOCOL: Final = 1
 _ROOM: Final = 1 << 16
 """bytes of a frame besides the values in it"""
 
+STORING: Final = frozenset({"channel.set", "channel.append", "channel.prepend"})
+"""requests that leave what they carry with the run"""
+SMALL: Final = 1 << 10
+"""bytes of a request that only names something"""
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -60,7 +65,7 @@ class Conversation:
     Args:
         link: bytes to and from it.
         where: says in errors where the child is, such as ``in a child process``.
-        output_limit: bytes that one call may print and return.
+        output_limit: bytes that one call may print, put into the channel and return.
         trusted: whether it may add tasks to its run. What it names would be imported by a worker, outside of the child's walls.
     """
 
@@ -77,19 +82,35 @@ class Conversation:
         self.memory: int = 0
         """bytes that the child took after its last call, where that was asked for"""
 
-    async def begin(self, *, path: Sequence[str], keep_path: bool, with_parent: int = 0, signer: Signer | None = None) -> Ready:
+    @property
+    def calls(self) -> int:
+        """How many calls there were; the number of the present one."""
+        return self._calls
+
+    async def begin(
+        self,
+        *,
+        path: Sequence[str],
+        keep_path: bool,
+        with_parent: int = 0,
+        begun: int | None = None,
+        marks: bool = False,
+        signer: Signer | None = None,
+    ) -> Ready:
         """Send the child its program, and wait until it runs.
 
         Args:
             path: where it looks for modules.
             keep_path: whether it also looks where its Python does by itself.
             with_parent: pid of this process, if the child is to be killed with it.
+            begun: a descriptor that it has inherited, of memory into which it writes which call it has begun with.
+            marks: whether it says on its standard error, too, which call begins.
             signer: whose keys a trusted child is handed. They go over the pipe, where neither its environment nor its command line shows them.
 
         Raises:
             Ended: it came to an end instead.
         """
-        facts: dict[str, Any] = {"path": list(path), "keep_path": keep_path, "with_parent": with_parent}
+        facts: dict[str, Any] = {"path": list(path), "keep_path": keep_path, "with_parent": with_parent, "begun": begun, "marks": marks}
         if signer is not None and self._trusted:
             facts["secrets"] = signer.secrets
         setup = _frame("setup", facts)
@@ -138,13 +159,13 @@ class Conversation:
                 return self._outcome(frame, call, code)
             elif isinstance(frame, frames.Memory):
                 self.memory = frame.resident
-            elif isinstance(frame, frames.Asked):
-                await service.ask(frame)
             else:
-                left -= len(data)
+                left -= _weight(frame, len(data))
                 if left < 0:
                     raise too_much(call.task_id, self._limit)
-                if isinstance(frame, frames.Printed):
+                if isinstance(frame, frames.Asked):
+                    await service.ask(frame)
+                elif isinstance(frame, frames.Printed):
                     self.printed(call, frame.stream, frame.line)
                 else:
                     service.hear(frame)
@@ -223,9 +244,14 @@ class Conversation:
         return Directives(asked.goto, new, iteration, asked.end_loop, asked.terminate, asked.cancel)
 
 
+def _weight(frame: frames.Said, size: int) -> int:
+    """How much of what a call may write a frame takes: a task that asks again and again for something small has written nothing."""
+    return 0 if isinstance(frame, frames.Asked) and frame.name not in STORING and size <= SMALL else size
+
+
 def too_much(task_id: str, limit: int) -> OutputLimitError:
     """The error of a task that writes and writes."""
-    what = f"task {task_id!r} printed or returned more than {limit:,} bytes"
+    what = f"task {task_id!r} printed, put into the channel or returned more than {limit:,} bytes"
     text = f"{what}: write to a file or store, and hand on where it is, or raise output_limit="
     return OutputLimitError(text, task_id=task_id, limit=limit)
 

@@ -43,7 +43,7 @@ class ProcessHandler(Handler):
         environment: variables for the children, besides those of this process. ``GRAFLOW_SECRET_KEY`` among them takes the place of the keys of
             the worker, which the children are handed otherwise.
         start_timeout: seconds that a child is given to start.
-        output_limit: what one call may print and return: bytes, or a text such as ``"16m"``.
+        output_limit: what one call may print, put into the channel and return: bytes, or a text such as ``"16m"``.
         timeout: seconds for tasks that set no timeout of their own.
 
     Raises:

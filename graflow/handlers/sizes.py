@@ -8,6 +8,11 @@ from typing import Any, Final
 
 from graflow.errors import ConfigurationError
 
+CONTAINERS: Final = 4
+"""containers at once unless told otherwise: each may take half a gigabyte of the host"""
+CONTAINER_TIMEOUT: Final = 300.0
+"""seconds for tasks in containers that set no timeout of their own, unless told otherwise"""
+
 _UNITS: Final = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)i?b?", re.IGNORECASE)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from graflow.core.hints import namespace_of
 from graflow.core.naming import close_matches
-from graflow.errors import ConfigurationError, GraflowError
+from graflow.errors import ConfigurationError, ContainerEngineError, GraflowError, HandlerError, ImageNotFoundError
 from graflow.handlers import Handler
 from graflow.worker.apps import import_module
 from graflow.worker.given import DEFAULT, Given, as_list, as_mapping, concurrency, limit, listed
@@ -198,13 +198,33 @@ def _fit(given: Given, hint: Any) -> None:
     try:
         msgspec.convert(given.value, hint)
     except msgspec.ValidationError as error:
-        for name, value in (as_mapping(given.value) or {}).items():  # which of them is it?
-            _fit_item(given.item(str(name), value), {name: value}, hint)
-        for number, value in enumerate(as_list(given.value) or ()):
-            _fit_item(given.item(number, value), [value], hint)
+        if _is_of_kind(given.value, hint):
+            for name, value in (as_mapping(given.value) or {}).items():  # which of them is it?
+                _fit_item(given.item(str(name), value), {name: value}, hint)
+            for number, value in enumerate(as_list(given.value) or ()):
+                _fit_item(given.item(number, value), [value], hint)
+        elif (kind := _kind_of(given.value)) is not None:  # an environment, written as a list, may hold what is not for a log
+            text = f"{given.place}: {_advice(error)}, not {kind}"
+            raise ConfigurationError(text, setting=given.key or given.source) from error
         raise given.refuse(_advice(error)) from error
     except TypeError:  # a type that comes from no file; the constructor looks at it
         return
+
+
+def _kind_of(value: Any) -> str | None:
+    """What holds others, in a word."""
+    if as_mapping(value) is not None:
+        return "a mapping"
+    return "a list" if as_list(value) is not None else None
+
+
+def _is_of_kind(value: Any, hint: Any) -> bool:
+    """Whether it is what is in a mapping or a list that does not fit, and not that it is one."""
+    try:
+        msgspec.convert(type(value)(), hint)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _fit_item(given: Given, alone: Any, hint: Any) -> None:
@@ -235,8 +255,11 @@ def _made(plan: HandlerPlan, found: Callable[..., Handler], options: Mapping[str
 
 def _retold(plan: HandlerPlan, options: Mapping[str, Given], error: ConfigurationError) -> ConfigurationError:
     """What a constructor says, at the place of the option that it says it about."""
-    about = re.match(r"(?:.*\.)?(\w+)", error.setting.partition("[")[0])
+    option, bracket, inside = error.setting.partition("[")
+    about = re.match(r"(?:.*\.)?(\w+)", option)
     given = options.get(about[1]) if about is not None else None
+    if given is not None and bracket:
+        given = _within(given, re.findall(r"\w+|(?<=')[^']+(?='\])", inside))
     if given is None or given.source == DEFAULT:
         given = plan.kind
     if given.source == DEFAULT:
@@ -246,6 +269,32 @@ def _retold(plan: HandlerPlan, options: Mapping[str, Given], error: Configuratio
     if several is not None:  # an environment may hold what is not for a log
         text = text.replace(repr(several), "...")
     return ConfigurationError(f"{given.place}: {text}", setting=given.key or error.setting)
+
+
+def _within(given: Given, names: Iterable[str]) -> Given:
+    """What is inside of a mapping, as far as it is there."""
+    for name in names:
+        inner = as_mapping(given.value)
+        if inner is None or name not in inner:
+            break
+        given = given.item(name, inner[name])
+    return given
+
+
+def retold(plan: HandlerPlan, error: GraflowError) -> GraflowError:
+    """What a handler says when it starts, at the place of what it says it about; as it is where there is none, or nobody knows."""
+    if isinstance(error, ConfigurationError):
+        return _retold(plan, plan.options, error)
+    if isinstance(error, ImageNotFoundError):
+        return ImageNotFoundError(_at(plan, "image", error), image=error.image)
+    if isinstance(error, ContainerEngineError):
+        return ContainerEngineError(_at(plan, "host", error), host=error.host)
+    return HandlerError(_at(plan, "type", error)) if type(error) is HandlerError else error
+
+
+def _at(plan: HandlerPlan, option: str, error: GraflowError) -> str:
+    given = plan.options.get(option, plan.kind)
+    return str(error) if given.source == DEFAULT else f"{given.place}: {error}"
 
 
 # ---- for those who ask ----------------------------------------------------------------------------------------------

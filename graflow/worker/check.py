@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from graflow.errors import BackendUnavailableError, BackendUnsuitableError, HandlerError
+from graflow.errors import BackendUnavailableError, BackendUnsuitableError, ConfigurationError, HandlerError
 from graflow.wire.signing import Signer
-from graflow.worker.assembly import effective_options
+from graflow.worker.assembly import effective_options, retold
 from graflow.worker.config import assemble
 from graflow.worker.given import Given, as_list, as_mapping, listed, masked
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from graflow.backends.base import Backend
     from graflow.handlers import Handler
+    from graflow.worker.assembly import HandlerPlan
     from graflow.worker.settings import Settings
     from graflow.worker.worker import TaskWorker
 
@@ -114,7 +115,7 @@ async def _report(settings: Settings, worker: TaskWorker) -> WorkerReport:
         rows = {option: _row(option, given) for option, given in options.items()}
         handlers[name] = HandlerReport(plan.kind.value, plan.kind.source, rows)
         if hasattr(handler, "health"):
-            findings += await _health(name, handler)
+            findings += await _health(plan, handler)
     named = settings.given["worker_id"]
     return WorkerReport(named.value, named.source, {name: _row(name, settings.given[name]) for name in ORDER}, handlers, findings)
 
@@ -162,13 +163,16 @@ async def _server(backend: Backend) -> Finding:
     return Finding("redis", True, f"Redis {version} at {client.where}, {best:,.1f} ms", best)
 
 
-async def _health(name: str, handler: Handler) -> list[Finding]:
+async def _health(plan: HandlerPlan, handler: Handler) -> list[Finding]:
     """What a handler says of itself by its ``async def health()``, if it has one."""
+    name = plan.name
     health: Any = getattr(handler, "health")  # noqa: B009 - not every handler has it, and this says so
     began = time.perf_counter()
     try:
         async with asyncio.timeout(PATIENCE):
             told: Any = msgspec.to_builtins(await health(), enc_hook=str)
+    except ConfigurationError as error:
+        raise retold(plan, error) from error
     except HandlerError as error:
         return [Finding(name, False, _one_line(error))]
     except TimeoutError:

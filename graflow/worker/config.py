@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from graflow.backends import open_backend
 from graflow.errors import ConfigurationError
 from graflow.worker.apps import import_module
-from graflow.worker.assembly import build
+from graflow.worker.assembly import build, retold
 from graflow.worker.settings import Settings, read_entry
 from graflow.worker.worker import TaskWorker
 
@@ -57,7 +57,7 @@ def assemble(settings: Settings, backend_or_url: str | Backend | None = None, *,
             )
         for module in settings.apps:
             import_module(module.value, module)
-        return TaskWorker(
+        worker = TaskWorker(
             backend,
             handlers={name: build(plan) for name, plan in settings.handlers.items()},
             concurrency=settings.concurrency,
@@ -68,5 +68,7 @@ def assemble(settings: Settings, backend_or_url: str | Backend | None = None, *,
             grace=settings.grace,
             **options,
         )
+        worker.retell = lambda name, error: retold(settings.handlers[name], error) if name in settings.handlers else error
+        return worker
     except ConfigurationError as error:
         raise settings.placed(error) from error

@@ -161,6 +161,9 @@ def _handlers(section: _Section) -> dict[str, HandlerPlan]:
     """``handlers``: a mapping of names to what they are, or just the names of kinds."""
     given = section.given("handlers")
     kinds = [kind_of(given.item(number, name)) for number, name in enumerate(as_list(given.value) or ())]
+    for number, kind in enumerate(kinds):
+        if kind.value in [each.value for each in kinds[:number]]:
+            raise kind.refuse("name each handler once")
     if kinds and all(kind.value in KINDS for kind in kinds):
         return {kind.value: HandlerPlan(kind.value, kind) for kind in kinds}
     if not as_mapping(given.value):

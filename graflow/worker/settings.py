@@ -227,9 +227,18 @@ class Layers:
             served = filed or {name: HandlerPlan(name, Given(name)) for name in BY_DEFAULT}
         served.update(own)
         image = self._over("docker_image")
+        if self._options.get("docker_image") is not None and not filed:
+            served.setdefault("docker", HandlerPlan("docker", Given("docker", "--docker-image")))
         if image is not None and "docker" in served and served["docker"].kind.value == "docker":
             served["docker"] = served["docker"].having(image=image)
-        return served
+        return {name: self._reached(plan) for name, plan in served.items()}
+
+    def _reached(self, plan: HandlerPlan) -> HandlerPlan:
+        """A handler for containers with ``DOCKER_HOST``, which decides where nothing else is said: so that it is checked, and shown, as it is."""
+        host = self._environment.get("DOCKER_HOST")
+        if plan.kind.value != "docker" or not host or ("host" in plan.options and plan.options["host"].value is not None):
+            return plan
+        return plan.having(host=Given(host, "DOCKER_HOST"))
 
     def _own_handlers(self) -> dict[str, HandlerPlan]:
         """``--handler NAME=module:Class``."""
@@ -304,7 +313,11 @@ def _parser() -> argparse.ArgumentParser:
     option("queues", "A,B", "queues to serve; default")
     option("handlers", "A,B", f"handlers to serve, of {listed(list(KINDS))}; {listed(BY_DEFAULT)}")
     option("handler", "NAME=MODULE:CLASS", "a handler of your own to serve too; may be repeated", "append")
-    option("docker-image", "IMAGE", "where tasks with the handler docker run")
+    option(
+        "docker-image",
+        "IMAGE",
+        "where tasks with the handler docker run; as an option, and without a file that says which, it serves them, too",
+    )
     option("task-timeout", "SECONDS", "for tasks that set no timeout of their own; none, and in docker 300")
     option("worker-id", "ID", "what the worker is called; unique by default")
     option("grace", "SECONDS", "that running tasks are given when the worker is told to stop; 25")

@@ -16,8 +16,9 @@ from uuid import uuid4
 from graflow.backends import open_backend
 from graflow.core.boundary import UserCode
 from graflow.core.staying import StaysHere
-from graflow.errors import BackendUnavailableError, ConfigurationError
+from graflow.errors import BackendUnavailableError, ConfigurationError, GraflowError
 from graflow.handlers import CoroutineHandler, Handler, ProcessHandler, ThreadHandler
+from graflow.handlers.standby import StandbyDocker
 from graflow.worker.attempt import AttemptRunner
 from graflow.worker.committer import Committer
 from graflow.worker.lifespan import LifespanKeeper
@@ -25,7 +26,7 @@ from graflow.worker.metrics import Counter
 from graflow.worker.slots import WorkerSlots
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextvars import Context
     from types import TracebackType
 
@@ -50,11 +51,11 @@ class TaskWorker(StaysHere):
     Args:
         backend_or_url: where work comes from.
         namespace: keeps applications that share a server apart; with a URL, and the same as that of the engines that it works for.
-        handlers: handlers by name, added to ``coroutine``, ``thread`` and ``process``; one of these names replaces it.
+        handlers: handlers by name, added to ``coroutine``, ``thread`` and ``process``, and in memory ``docker``; one of these names replaces it.
         concurrency: attempts at once, for each handler that has no limit of its own.
         queues: the queues to serve, None for all.
         worker_id: what the worker is called in events and metrics; host, pid and a random part by default.
-        serve: names of the handlers whose tasks it takes, None for all.
+        serve: names of the handlers whose tasks it takes, None for all. ``docker`` among them is served without being set up.
         task_timeout: seconds an attempt may take whose task says nothing about it; None for any.
         grace: seconds that running tasks are given when the worker is stopped; what has not ended by then is cancelled and handed back.
         lifespan: an async context manager that yields a mapping, seen by tasks as ``ctx.resources``: pools, clients, models.
@@ -88,6 +89,9 @@ class TaskWorker(StaysHere):
     ) -> None:
         self.backend: Backend = open_backend(backend_or_url, namespace=namespace, secret_key=secret_key)
         built_in: dict[str, Handler] = {"coroutine": CoroutineHandler(), "thread": ThreadHandler(), "process": ProcessHandler()}
+        if self.backend.local or "docker" in (serve or ()):
+            # On a server a worker says what it serves, and takes from others what it then cannot do: many hosts have no engine.
+            built_in["docker"] = StandbyDocker()
         self.handlers: dict[str, Handler] = {**built_in, **_checked(handlers or {})}
         self.worker_id: str = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         served = {name: handler for name, handler in self.handlers.items() if serve is None or name in serve}
@@ -107,6 +111,8 @@ class TaskWorker(StaysHere):
         self._comparing = UserCode()
         self.heeds_keyboard: bool = True
         """whether ``KeyboardInterrupt`` in a task is taken for one from the keyboard, and ends the program; otherwise it fails the task"""
+        self.retell: Callable[[str, GraflowError], GraflowError] | None = None
+        """makes of what a handler of a name says when it starts an error that tells where that was set up, too"""
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
 
@@ -145,7 +151,7 @@ class TaskWorker(StaysHere):
             }  # one may have several names
             for handler in used.values():
                 handler.introduce(self)
-                await handler.start()
+                await self._start(handler)
                 stack.push_async_callback(handler.stop)
             resources: Mapping[str, Any] = {}
             if self._lifespan is not None:
@@ -161,6 +167,16 @@ class TaskWorker(StaysHere):
         self._fetching = asyncio.create_task(self._fetch(), name=f"graflow-fetch-{self.worker_id}")
         self._fetching.add_done_callback(self._ended)
         return self
+
+    async def _start(self, handler: Handler) -> None:
+        try:
+            await handler.start()
+        except GraflowError as error:
+            name = next(name for name, each in self.handlers.items() if each is handler)
+            told = error if self.retell is None else self.retell(name, error)
+            if told is error:
+                raise
+            raise told from error
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()

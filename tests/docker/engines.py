@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from tests.docker.api import Api, socket_of
 from tests.docker.build_image import provide
@@ -52,6 +54,20 @@ class Engine(Api):
 
     def remove(self, container: str) -> None:
         self.ask("DELETE", f"/containers/{container}?force=1&v=1")
+
+    def image_from(self, image: str, name: str, files: dict[str, str], *changes: str) -> str:
+        """Another image, with these files in it besides."""
+        made = self.ask("POST", "/containers/create", {"Image": image, "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}})["Id"]
+        try:
+            self.ask("PUT", f"/containers/{made}/archive?path=/", _archive(files), kind="application/x-tar")
+            repo, _, tag = name.partition(":")
+            self.ask("POST", f"/commit?container={made}&repo={repo}&tag={tag}&" + urlencode({"changes": "\n".join(changes)}))
+        finally:
+            self.remove(made)
+        return name
+
+    def remove_image(self, name: str) -> None:
+        self.ask("DELETE", f"/images/{name}?force=1")
 
     def image(self) -> str:
         """The name of an image with Python, which is made if need be."""
@@ -114,6 +130,16 @@ class OwnEngine(Engine):
             if (place := line.split()[1]).startswith(str(self.directory)):
                 subprocess.run(["umount", "-l", place], check=False, capture_output=True)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _archive(files: dict[str, str]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name.lstrip("/"))
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return packed.getvalue()
 
 
 def here() -> Engine | None:

@@ -42,6 +42,7 @@ class FakeEngine:
         self.containers: dict[str, Container] = {}
         self.asked: list[str] = []
         self.images = {"fake:1"}
+        self.registry: set[str] = set()
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -159,6 +160,9 @@ class FakeEngine:
     ) -> tuple[int, Any]:
         if operation == "version":
             return 200, {"ApiVersion": "1.41", "Version": "0-fake"}
+        if operation == "pull" and (name := query["fromImage"]) in self.registry:
+            self.images.add(name)
+            return 200, {"status": f"Downloaded {name}"}
         if operation in ("image", "pull"):
             name = "/".join(parts[1:-1])
             return (200, {"Id": name}) if name in self.images else (404, {"message": f"No such image: {name}"})
@@ -166,6 +170,8 @@ class FakeEngine:
             wanted = [label.partition("=") for label in json.loads(query["filters"])["label"]]
             return 200, [self._listed(each) for each in self.containers.values() if _has(each.config["Labels"], wanted)]
         if operation == "create":
+            if (name := json.loads(body)["Image"]) not in self.images:
+                return 404, {"message": f"No such image: {name}"}
             made = Container(f"{len(self.asked):064x}", query["name"], json.loads(body))
             self.containers[made.id] = made
             return 201, {"Id": made.id}

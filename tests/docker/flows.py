@@ -94,6 +94,11 @@ def variables() -> dict[str, str]:
 
 
 @task(handler="docker")
+def working_directory() -> str:
+    return os.getcwd()
+
+
+@task(handler="docker")
 def read_file(path: str) -> str:
     return Path(path).read_text()
 
@@ -168,6 +173,18 @@ def eat(megabytes: int) -> int:
 def leave(code: int) -> None:
     os.write(2, b"last words\n")
     os._exit(code)
+
+
+@task(handler="docker")
+def mutter() -> str:
+    """As C code does: beside what Python prints."""
+    os.write(2, b"for nobody else\n" * 10)
+    return "muttered"
+
+
+@task(handler="docker")
+def leave_quietly() -> None:
+    os._exit(3)
 
 
 @task(handler="docker")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import graflow.backends.redis.backend  # noqa: F401 - reads its scripts from files, which is nothing to do on an event loop
-from graflow import TaskWorker, WorkflowEngine, task
+from graflow import TaskWorker, WorkflowEngine, task, workflow
 from graflow.errors import FunctionNotFoundError, PythonVersionError, TaskFailedError
 from graflow.handlers import DockerHandler
 from graflow.handlers.docker import mounts
@@ -181,3 +181,70 @@ async def test_a_pickle_is_not_given_to_another_python(handler: Make, monkeypatc
     assert error.here == "3.99"
     assert error.there.startswith("3.")
     assert "use an image of Python 3.99" in str(error)
+
+
+# ---- from the image ----------------------------------------------------------------------------------------------------
+
+OWN = """
+import os
+
+def where() -> list[str]:
+    return [os.getcwd(), os.environ.get("HOME", ""), __file__]
+
+def go() -> None:
+    os.chdir("/tmp")
+"""
+
+
+@pytest.fixture
+def own_image(docker: engines.Engine, image: str) -> Iterator[str]:
+    """An image that has a module in its working directory, a home, and another module elsewhere."""
+    name = f"graflow-test-own:{os.getpid()}"
+    files = {"/app/image_shop.py": OWN, "/home/me/.keep": "", "/opt/more/image_more.py": OWN}
+    yield docker.image_from(image, name, files, "WORKDIR /app", "ENV HOME=/home/me")
+    docker.remove_image(name)
+
+
+@pytest.fixture
+def shops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The same modules here, where they are submitted, by name."""
+    for name in ("image_shop", "image_more"):
+        (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = {name: task(handler="docker")(import_module(name).where) for name in ("image_shop", "image_more")}
+    return SimpleNamespace(**made, go=task(handler="docker")(import_module("image_more").go))
+
+
+async def place(handler: DockerHandler, graph: Any) -> Any:
+    async with WorkflowEngine(handlers={"docker": handler}) as engine:
+        return (await engine.execute(graph)).output
+
+
+async def test_code_in_the_working_directory_of_an_image_is_found(handler: Make, own_image: str, shops: SimpleNamespace) -> None:
+    found = await place(handler(image=own_image, code="image"), shops.image_shop)
+    assert found == ["/app", "/home/me", "/app/image_shop.py"]
+
+
+async def test_a_working_directory_that_is_named_is_where_code_is_found(handler: Make, own_image: str, shops: SimpleNamespace) -> None:
+    found = await place(handler(image=own_image, code="image", workdir="/opt/more"), shops.image_more)
+    assert found == ["/opt/more", "/home/me", "/opt/more/image_more.py"]
+
+
+async def test_a_task_that_goes_elsewhere_leaves_the_code_of_the_next_where_it_was(
+    handler: Make, own_image: str, shops: SimpleNamespace
+) -> None:
+    with workflow("twice") as wf:
+        wf.add(shops.go >> shops.image_shop)
+    found = await place(
+        handler(image=own_image, code="image", isolation="worker", concurrency=1, environment={"PYTHONPATH": "/opt/more"}), wf
+    )
+    assert found == ["/tmp", "/home/me", "/app/image_shop.py"]
+
+
+async def test_code_that_is_mounted_has_no_directory_of_the_image_around_it(handler: Make, own_image: str) -> None:
+    assert await place(handler(image=own_image), flows.working_directory) == "/"
+    assert await place(handler(image=own_image, workdir="/opt"), flows.working_directory) == "/opt"
+
+
+async def test_an_image_without_a_home_has_the_directory_that_can_be_written_to(engine: WorkflowEngine) -> None:
+    assert (await engine.execute(flows.variables)).output["HOME"] == "/tmp"

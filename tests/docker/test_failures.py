@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from graflow import RunStatus, TaskGraph, WorkflowEngine, best_effort, parallel
+from graflow import RunStatus, TaskGraph, WorkflowEngine, best_effort, parallel, workflow
 from graflow.errors import (
     ChildDiedError,
     ConfigurationError,
@@ -56,6 +56,56 @@ async def test_a_container_that_ends_by_itself_says_with_what(engine: WorkflowEn
     assert isinstance(error, ChildDiedError)
     assert (error.task_id, error.exit_code, error.signal) == ("leave", 3, None)
     assert "last words" in str(error.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({"user": "nosuch"}, "user"),
+        ({"user": "65534:nosuch"}, "user"),
+        ({"network": "container:nosuch"}, "network"),
+        ({"security_opt": ["seccomp=/nosuch"]}, "security_opt"),
+        ({"workdir": "/proc/1/nosuch"}, "workdir"),
+    ],
+)
+async def test_what_the_engine_cannot_do_is_told_with_the_setting(handler: Make, settings: dict[str, Any], setting: str) -> None:
+    async with WorkflowEngine(handlers={"docker": handler(**settings)}) as engine:
+        error = await cause(engine, flows.double, n=1)
+    assert isinstance(error, ConfigurationError)
+    assert error.setting == setting
+    assert str(error).count("; give") + str(error).count("; start") + str(error).count("; correct") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [({"pids": 1}, "fork failed"), ({"environment": {"PYTHONHOME": "/nosuch"}}, "No module named 'encodings'")],
+)
+async def test_a_container_that_ends_before_any_task_blames_its_settings_and_not_the_task(
+    handler: Make, settings: dict[str, Any], reason: str
+) -> None:
+    async with WorkflowEngine(handlers={"docker": handler(**settings)}) as engine:
+        error = await cause(engine, flows.double, n=1)
+    assert isinstance(error, ChildDiedError)
+    assert error.exit_code == 1
+    assert "before any task" in str(error)
+    assert reason in str(error)
+    assert f"{next(iter(settings))}=" in str(error)
+    assert "os._exit" not in str(error)
+
+
+@pytest.mark.parametrize("last", [flows.leave_quietly, flows.leave.bind(code=3)])
+async def test_the_last_words_are_those_of_the_task_that_ended_and_not_of_one_before(
+    handler: Make, caplog: pytest.LogCaptureFixture, last: Any
+) -> None:
+    with workflow("wake") as wf:
+        wf.add(flows.mutter >> last)
+    with caplog.at_level(logging.INFO):
+        async with WorkflowEngine(handlers={"docker": handler(isolation="worker", concurrency=1)}) as engine:
+            error = await cause(engine, wf)
+    assert isinstance(error, ChildDiedError)
+    assert str(error.__cause__) == ("None" if last is flows.leave_quietly else '\n"""\nlast words"""')
+    said = [record.getMessage() for record in caplog.records if record.name == "graflow.task.output"]
+    assert said == ["for nobody else"] * 10 + ([] if last is flows.leave_quietly else ["last words"])
 
 
 @pytest.mark.parametrize(("number", "name"), [(11, "SIGSEGV"), (9, "SIGKILL")])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from graflow import WorkflowEngine
+from graflow import WorkflowEngine, parallel
 from graflow.errors import ChildDiedError, ContainerEngineError, ContainerLostError, ImageNotFoundError, OutOfMemoryError, TaskFailedError
 from graflow.handlers import DockerHandler
 from graflow.handlers.docker import deaths
@@ -208,12 +208,6 @@ async def test_the_kernel_is_not_asked_at_each_call_and_again_when_it_was_long_a
     assert [await kills.recent(), await kills.recent()] == [1, 2]
 
 
-async def test_an_image_that_is_removed_meanwhile_is_missed(make: Make, fake: FakeEngine) -> None:
-    async with WorkflowEngine(handlers={"docker": make()}) as engine:
-        fake.fail("create", (404, "No such image: fake:1"))
-        assert isinstance(await cause(engine, flows.double, n=2), ImageNotFoundError)
-
-
 @pytest.mark.parametrize("fault", [(500, "the device is busy"), DROP, HANG])
 async def test_a_container_that_cannot_be_removed_is_tried_again(make: Make, fake: FakeEngine, fault: Any) -> None:
     async with WorkflowEngine(handlers={"docker": make()}) as engine:
@@ -249,3 +243,25 @@ async def test_a_name_that_cannot_be_given_is_no_failure(make: Make, fake: FakeE
         fake.fail("rename", (500, "no"))
         assert (await engine.execute(flows.sleep, inputs={"seconds": 0.5})).output == "slept"
     assert "rename" in fake.asked
+
+
+async def test_an_image_that_is_removed_while_the_worker_runs_is_pulled_again(make: Make, fake: FakeEngine) -> None:
+    fake.registry.add("fake:1")
+    async with WorkflowEngine(handlers={"docker": make()}) as engine:
+        assert await doubles(engine)
+        fake.images.clear()
+        result = await engine.execute(parallel(*(flows.double.clone(f"double-{n}") for n in range(3))), inputs={"n": 2})
+        assert result.output == [4, 4, 4]
+    assert fake.asked.count("pull") == 1
+
+
+@pytest.mark.parametrize(
+    ("pull", "pulls", "advice"), [("never", 0, "pull='never' forbids to get it"), ("missing", 1, "could not be pulled")]
+)
+async def test_an_image_that_cannot_be_had_again_fails_the_task(make: Make, fake: FakeEngine, pull: str, pulls: int, advice: str) -> None:
+    async with WorkflowEngine(handlers={"docker": make(pull=pull)}) as engine:
+        fake.images.clear()
+        error = await cause(engine, flows.double, n=2)
+    assert isinstance(error, ImageNotFoundError)
+    assert advice in str(error)
+    assert fake.asked.count("pull") == pulls

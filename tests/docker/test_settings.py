@@ -30,10 +30,10 @@ from tests.docker import flows
         ({"volumes": ["/a:/b"]}, "volumes"),
         ({"volumes": {"/a": "/b"}}, "volumes"),
         ({"volumes": {"/a": {"mode": "ro"}}}, "volumes"),
-        ({"volumes": {"/a": {"bind": "b"}}}, "volumes"),
-        ({"volumes": {"/a": {"bind": "/"}}}, "volumes"),
-        ({"volumes": {"/a": {"bind": "/graflow/code"}}}, "volumes"),
-        ({"volumes": {"/a": {"bind": "/b", "mode": "rwx"}}}, "volumes"),
+        ({"volumes": {"/a": {"bind": "b"}}}, "volumes['/a'].bind"),
+        ({"volumes": {"/a": {"bind": "/"}}}, "volumes['/a'].bind"),
+        ({"volumes": {"/a": {"bind": "/graflow/code"}}}, "volumes['/a'].bind"),
+        ({"volumes": {"/a": {"bind": "/b", "mode": "rwx"}}}, "volumes['/a'].mode"),
         ({"volumes": {"/a": {"bind": "/b", "how": "ro"}}}, "volumes"),
         ({"volumes": {"./a": {"bind": "/b"}}}, "volumes"),
         ({"volumes": {"a/b": {"bind": "/b"}}}, "volumes"),
@@ -70,12 +70,22 @@ from tests.docker import flows
         ({"code": "copy"}, "code"),
         ({"packages": "tests"}, "packages"),
         ({"packages": ["my-package"]}, "packages"),
+        ({"workdir": "app"}, "workdir"),
+        ({"workdir": ""}, "workdir"),
         ({"python": ""}, "python"),
         ({"python": "python3 -O"}, "python"),
         ({"pull": "sometimes"}, "pull"),
         ({"output_limit": "much"}, "output_limit"),
         ({"host": "/var/run/docker.sock"}, "host"),
         ({"host": "unix:"}, "host"),
+        ({"host": "unix://docker.sock"}, "host"),
+        ({"host": "ssh://me@there"}, "host"),
+        ({"host": "npipe:////./pipe/docker_engine"}, "host"),
+        ({"host": "tcp://there:port"}, "host"),
+        ({"host": "tcp://there:99999"}, "host"),
+        ({"host": "tcp://over there"}, "host"),
+        ({"host": "http://[::1"}, "host"),
+        ({"host": "https://:2376"}, "host"),
         ({"labels": {"graflow.host": "x"}}, "labels"),
         ({"labels": {"a": 1}}, "labels"),
         ({"engine_grace": -1}, "engine_grace"),
@@ -178,3 +188,19 @@ async def test_without_aiodocker_the_error_says_what_to_install(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "aiodocker", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'graflow\[docker\]'"):
         await DockerHandler().start()
+
+
+@pytest.mark.parametrize(
+    "host", ["unix:///run/docker.sock", "tcp://host:2375", "tcp://[::1]:2376", "http://10.0.0.1:2375", "https://docker.internal"]
+)
+def test_addresses_of_engines_are_taken(host: str) -> None:
+    assert DockerHandler(host=host).settings.host == host
+
+
+@pytest.mark.parametrize("host", ["ssh://me@there", "npipe:////./pipe/docker_engine", "there:2375"])
+async def test_the_engine_that_the_environment_names_is_under_the_same_rule(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    with pytest.raises(ConfigurationError) as caught:
+        await DockerHandler().health()
+    assert caught.value.setting == "host"
+    assert str(caught.value).startswith(f"DOCKER_HOST={host}: give unix:///path/to/docker.sock, or tcp://")

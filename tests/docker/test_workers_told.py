@@ -12,6 +12,7 @@ import pytest
 from graflow import WorkflowEngine
 from graflow.backends.memory import MemoryBackend
 from graflow.backends.redis.backend import RedisBackend
+from graflow.errors import ImageNotFoundError
 from graflow.handlers import DockerHandler
 from graflow.worker.config import create_worker
 from tests.docker import engines
@@ -91,7 +92,9 @@ def test_the_options_of_the_file_are_those_of_the_handler(tmp_path: Path, monkey
         ("pull: never", "pull: perhaps", "w.yaml:8: workers[0].config.pull: "),
         ("A: b", "A: 0", "w.yaml:9: workers[0].config.environment.A: give a text (in quotes, if need be), not 0"),
         ("A: b", "A=B: abc", "w.yaml:9: workers[0].config.environment: DockerHandler(environment=...): 'A=B' is no name"),
-        ("mode: ro", "mode: wr", "w.yaml:10: workers[0].config.volumes: "),
+        ("mode: ro", "mode: wr", "w.yaml:10: workers[0].config.volumes['/m'].mode: DockerHandler(volumes['/m'].mode='wr'): give"),
+        ("bind: /m", "bind: m", "w.yaml:10: workers[0].config.volumes['/m'].bind: "),
+        ("{A: b}", "[A=abc]", "w.yaml:9: workers[0].config.environment: give a mapping or nothing, not a list"),
     ],
 )
 def test_a_mistake_about_containers_is_one_line(before: str, after: str, message: str, tmp_path: Path) -> None:
@@ -108,6 +111,59 @@ def test_the_image_of_the_environment_is_checked_too(tmp_path: Path) -> None:
     ran = aworker("--handlers", "docker", DOCKER_IMAGE="Bad Image")
     assert (ran.code, ran.out) == (2, "")
     assert ran.complaint.startswith("DOCKER_IMAGE: DockerHandler(image='Bad Image'): give the name of an image")
+
+
+SSH = "w.yaml:5: workers[0].config.host: DockerHandler(host='ssh://me@there'): give unix:///path/to/docker.sock, or tcp://"
+
+
+@pytest.mark.parametrize(
+    ("config", "variables", "message"),
+    [
+        ("host: ssh://me@there", {}, SSH),
+        ("host: ssh://me@there", {"DOCKER_HOST": "unix:///x.sock"}, SSH),
+        (
+            "memory: 1g",
+            {"DOCKER_HOST": "ssh://me@there"},
+            "DOCKER_HOST: DockerHandler(host='ssh://me@there'): give unix:///path/to/docker.sock",
+        ),
+        ("host: npipe:////x", {}, "w.yaml:5: workers[0].config.host: DockerHandler(host='npipe:////x'): give unix:///path/to/docker.sock"),
+    ],
+)
+def test_an_engine_that_cannot_be_reached_in_that_way_is_a_mistake(
+    config: str, variables: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "w.yaml").write_text(f"workers:\n- id: a\n  handler_type: docker\n  config:\n    {config}\n")
+    for words in ((), ("--check",)):
+        ran = aworker("--config", "w.yaml", *words, cwd=tmp_path, **variables)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.complaint.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            "packages: [no_such_package]",
+            "w.yaml:5: workers[0].config.packages: DockerHandler(packages=...): there is no package 'no_such_package'",
+        ),
+        ("image: graflow-test/no-such-image:1", "w.yaml:5: workers[0].config.image: the engine at unix://"),
+        ("host: unix:///nosuch.sock", "w.yaml:5: workers[0].config.host: no Docker engine answers at unix:///nosuch.sock"),
+    ],
+)
+def test_what_is_found_out_at_the_start_is_told_with_its_place_in_the_file(
+    config: str, message: str, tmp_path: Path, docker: engines.Engine, server: RedisServer
+) -> None:
+    (tmp_path / "w.yaml").write_text(f"workers:\n- id: a\n  handler_type: docker\n  config:\n    {config}\n    pull: never\n")
+    ran = aworker("--config", "w.yaml", "--redis", server.url, "--log-level", "ERROR", cwd=tmp_path, DOCKER_HOST=docker.url)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.complaint.startswith(message)
+
+
+def test_a_worker_of_a_file_raises_the_errors_that_others_raise(tmp_path: Path, docker: engines.Engine) -> None:
+    worker = create_worker(write(tmp_path, "graflow-test/no-such-image:1", docker.url), None, MemoryBackend())
+    with pytest.raises(ImageNotFoundError, match=r"workers.yaml:7: workers\[0\].handlers.docker.image: ") as caught:
+        asyncio.run(worker.run())
+    assert caught.value.image == "graflow-test/no-such-image:1"
 
 
 # ---- the check ------------------------------------------------------------------------------------------------------
@@ -136,10 +192,27 @@ def test_the_check_says_that_an_image_is_not_there(pull: str, tmp_path: Path, do
     assert not any(well and "no-such-image" in told for well, told in found.values())
 
 
+def test_the_check_finds_out_that_a_package_is_missing(tmp_path: Path, docker: engines.Engine, server: RedisServer) -> None:
+    (tmp_path / "w.yaml").write_text("workers:\n- id: a\n  handler_type: docker\n  config:\n    packages: [no_such_package]\n")
+    ran = aworker("--config", "w.yaml", "--redis", server.url, "--check", cwd=tmp_path, DOCKER_HOST=docker.url)
+    assert (ran.code, ran.out) == (2, "")
+    *_, last = ran.err.splitlines()  # the server has a word to say before
+    assert last.startswith("graflow-aworker: w.yaml:5: workers[0].config.packages: ")
+
+
 def test_the_check_shows_the_file_system_in_memory_that_there_is(file: Path, server: RedisServer) -> None:
     ran = aworker("--config", file, "--redis", server.url, "--check", "--json")
     shown = json.loads(ran.out)["workers"][0]["handlers"]["docker"]["options"]["tmpfs"]
     assert shown == {"value": {"/tmp": "rw,noexec,nosuid,size=100m"}, "source": "default"}
+
+
+@pytest.mark.parametrize(("host", "shown"), [(None, ("unix:///b.sock", "DOCKER_HOST")), ("unix:///a.sock", ("unix:///a.sock", "w.yaml:5"))])
+def test_the_check_shows_the_engine_and_who_named_it(host: str | None, shown: tuple[str, str], tmp_path: Path, server: RedisServer) -> None:
+    config = "memory: 1g" if host is None else f"host: {host}"
+    (tmp_path / "w.yaml").write_text(f"workers:\n- id: a\n  handler_type: docker\n  config:\n    {config}\n")
+    ran = aworker("--config", "w.yaml", "--redis", server.url, "--check", "--json", cwd=tmp_path, DOCKER_HOST="unix:///b.sock")
+    row = json.loads(ran.out)["workers"][0]["handlers"]["docker"]["options"]["host"]
+    assert (row["value"], row["source"]) == shown
 
 
 def test_the_check_says_that_no_engine_answers(tmp_path: Path, server: RedisServer) -> None:

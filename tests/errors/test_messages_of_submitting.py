@@ -102,13 +102,15 @@ SUBMITTING = {
     "a handler that nobody has": Mistake(
         run(task("render", handler="gpu")(later)),
         ConfigurationError,
-        "task 'render' asks for the handler 'gpu', but there are only 'coroutine', 'thread', 'process'; register it with handlers={'gpu': ...}",
+        "task 'render' asks for the handler 'gpu', but there are only 'coroutine', 'thread', 'process', 'docker'; "
+        "register it with handlers={'gpu': ...}",
         {"setting": "handlers"},
     ),
     "a mapped handler that nobody has": Mistake(
         run(fetch >> task("render", handler="gpu")(lambda n: n).map(fetch)),
         ConfigurationError,
-        "task 'render' asks for the handler 'gpu', but there are only 'coroutine', 'thread', 'process'; register it with handlers={'gpu': ...}",
+        "task 'render' asks for the handler 'gpu', but there are only 'coroutine', 'thread', 'process', 'docker'; "
+        "register it with handlers={'gpu': ...}",
         {"setting": "handlers"},
     ),
     "no time": option("timeout", 0, "give the seconds that the run may take, more than 0, or None"),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from graflow import WorkflowEngine, parallel, task
+from graflow import WorkflowEngine, parallel, task, workflow
 from graflow.backends.memory import MemoryBackend
 from graflow.errors import (
     ChannelTypeError,
@@ -23,6 +25,7 @@ from graflow.errors import (
     TaskTimeoutError,
 )
 from graflow.handlers import ProcessHandler
+from tests.engine.support import turns, until
 from tests.handlers import work
 from tests.handlers.plain import PlainChildren, only_the_tests
 
@@ -352,7 +355,7 @@ async def test_leaving_the_engine_ends_every_child(handler: ProcessHandler) -> N
 # ---- limits ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("much", [work.babbles, work.large])
+@pytest.mark.parametrize("much", [work.babbles, work.large, work.fills_the_channel, work.asks_for_what_has_a_long_name])
 async def test_a_task_that_writes_more_than_it_may_is_ended(much: Any) -> None:
     async with WorkflowEngine(handlers={"process": ProcessHandler(1, output_limit="1m")}) as engine:
         error = (await failure(engine, much)).__cause__
@@ -360,6 +363,11 @@ async def test_a_task_that_writes_more_than_it_may_is_ended(much: Any) -> None:
         assert error.limit == 1 << 20
         assert error.task_id == much.id
         assert (await engine.execute(work.add, inputs={"a": 1})).output == 2
+
+
+async def test_a_task_that_asks_often_has_written_nothing() -> None:
+    async with WorkflowEngine(handlers={"process": ProcessHandler(1, output_limit="16k")}) as engine:
+        assert (await engine.execute(work.asks_often)).output == 1
 
 
 async def test_a_child_is_replaced_after_so_many_calls() -> None:
@@ -396,3 +404,38 @@ def test_a_setting_that_makes_no_sense_is_refused(settings: dict[str, Any], sett
         ProcessHandler(**settings)
     assert caught.value.setting == setting
     assert "\n" not in str(caught.value)
+
+
+async def test_the_last_words_of_a_child_are_not_those_of_an_earlier_task() -> None:
+    with workflow("wake") as wf:
+        wf.add(work.mutters >> work.exits)
+    async with WorkflowEngine(handlers={"process": ProcessHandler(1)}) as engine:
+        error = (await failure(engine, wf, code=3)).__cause__
+    assert isinstance(error, ChildDiedError)
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize("when", ["before", "amid"])
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells whether a dead child had begun")
+async def test_a_task_does_not_fail_for_a_child_that_was_killed_while_it_was_idle(when: str) -> None:
+    handler = ProcessHandler(3)
+    async with WorkflowEngine(handlers={"process": handler}) as engine:
+        await engine.execute(parallel(*(work.add.clone(f"add-{n}") for n in range(3))), inputs={"a": 1})
+        idle = handler.children
+        for pid in idle:
+            os.kill(pid, signal.SIGSTOP if when == "amid" else signal.SIGKILL)
+        running = asyncio.create_task(engine.execute(work.who))
+        if when == "amid":  # the call lies in the pipe of a child that does not read it
+            await until(lambda: handler.at_work)
+            await turns(50)
+            for pid in idle:
+                os.kill(pid, signal.SIGKILL)
+        assert (await running).output not in idle
+
+
+async def test_a_task_that_has_begun_is_not_run_again_when_its_child_dies(tmp_path: Path) -> None:
+    async with WorkflowEngine(handlers={"process": ProcessHandler(1)}) as engine:
+        await engine.execute(work.add, inputs={"a": 1})
+        error = (await failure(engine, work.killed_after_writing, path=str(tmp_path / "begun"))).__cause__
+    assert isinstance(error, ChildDiedError)
+    assert await asyncio.to_thread((tmp_path / "begun").read_text) == "begun\n"

@@ -188,6 +188,19 @@ def exits(code: int) -> None:
 
 
 @task(handler="process")
+def killed_after_writing(path: str) -> None:
+    with open(path, "a") as file:
+        file.write("begun\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(handler="process")
+def mutters() -> str:
+    os.write(2, b"for nobody else\n" * 10)
+    return "muttered"
+
+
+@task(handler="process")
 def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -214,6 +227,25 @@ def holds_the_gil(ctx: SyncTaskContext) -> None:
 def babbles() -> None:
     while True:
         print("x" * 1000)
+
+
+@task(handler="process")
+def fills_the_channel(ctx: SyncTaskContext) -> None:
+    for n in range(1_000):
+        ctx.channel.append(f"list-{n}", "x" * 10_000)
+
+
+@task(handler="process")
+def asks_for_what_has_a_long_name(ctx: SyncTaskContext) -> None:
+    for n in range(1_000):
+        ctx.channel.exists(f"{n}" + "x" * 10_000)
+
+
+@task(handler="process")
+def asks_often(ctx: SyncTaskContext) -> int:
+    for _ in range(2_000):
+        ctx.channel.get("n")
+    return 1
 
 
 @task(handler="process")

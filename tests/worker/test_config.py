@@ -225,6 +225,10 @@ def test_what_is_said_of_a_worker_with_one_handler_is_said_of_that_handler(
         ("workers: [{id: a, handlers: {thread: , mine: {type: 'm:C'}}}]", (), {"HANDLER_TYPE": "docker"}, ["docker"]),
         ("workers: [{id: a, handlers: {thread: , mine: {type: 'm:C'}}}]", ("--handlers", "mine,process"), {}, ["mine", "process"]),
         ("workers: [{id: a, handler_type: docker}]", ("--handler", "mine=m:C"), {}, ["docker", "mine"]),
+        ("workers: [{id: a}]", ("--docker-image", "a:1"), {}, ["coroutine", "thread", "process", "docker"]),
+        ("workers: [{id: a}]", ("--docker-image", "a:1", "--handlers", "thread"), {}, ["thread", "docker"]),
+        ("workers: [{id: a}]", (), {"DOCKER_IMAGE": "a:1"}, ["coroutine", "thread", "process"]),
+        ("workers: [{id: a, handlers: [thread]}]", ("--docker-image", "a:1"), {}, ["thread"]),
     ],
 )
 def test_a_worker_serves_what_it_is_told_to(

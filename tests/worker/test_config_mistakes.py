@@ -52,6 +52,10 @@ MISTAKES = {
         HEAD + "    handlers:\n      dokcer: {}\n",
         "w.yaml:4: workers[0].handlers.dokcer: is no kind of handler; did you mean 'docker'?",
     ),
+    "a handler twice": (
+        HEAD + "    handlers: [thread, process, async]\n",
+        "w.yaml:3: workers[0].handlers[2]: name each handler once, not ",
+    ),
     "both forms": (
         HEAD + "    handler_type: thread\n    handlers: [thread]\n",
         "w.yaml:4: workers[0].handlers: handler_type is there too; give one of them",

@@ -184,7 +184,9 @@ async def test_a_worker_that_cannot_start_stops_all(file_with_a_bad_one: Path) -
     file = file_with_a_bad_one
     async with started("--config", file, "--log-level", "ERROR") as supervisor:
         assert await supervisor.ended() == 2
-        assert [line for line in supervisor.said if line.startswith("graflow-aworker: ")] == ["graflow-aworker: the device is taken"]
+        (line,) = [line for line in supervisor.said if line.startswith("graflow-aworker: ")]
+        assert line.endswith(".handlers.own.type: the device is taken")
+        assert line.startswith(f"graflow-aworker: {file}:")
         assert any("worker bad cannot start; all are stopped" in line for line in supervisor.said)
 
 

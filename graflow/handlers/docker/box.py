@@ -111,6 +111,8 @@ class Box:
         """
         self._check_version(call, code)
         self._call, self.flooded = call, False
+        if self._settings.isolation == "worker":
+            self._link.forget(until=self._conversation.calls + 1)
         self._errors.count = 0
         kills = await self._kills.recent()
         if not self._named:

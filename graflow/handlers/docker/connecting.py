@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from graflow.errors import ConfigurationError, ContainerEngineError
+from graflow.handlers.docker.hosts import TCP, UNIX, check_host
 
 if TYPE_CHECKING:
     import aiohttp
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from graflow.handlers.docker.interface import Client
 
 _SOCKETS: Final = ("/var/run/docker.sock", "/run/docker.sock")
-_UNIX: Final = "unix://"
-_TCP: Final = ("tcp://", "http://", "https://")
 
 
 async def connect(host: str | None) -> tuple[str, Client, aiohttp.BaseConnector | None]:
@@ -42,9 +41,9 @@ async def connect(host: str | None) -> tuple[str, Client, aiohttp.BaseConnector 
     # A container that is attached to holds its connection for all its life, so that the client's own limit of 100 would end in a standstill.
     connector: aiohttp.BaseConnector | None = None
     url = where
-    if where.startswith(_UNIX):
-        connector, url = aiohttp.UnixConnector(where.removeprefix(_UNIX), limit=0), f"{_UNIX}localhost"
-    elif where.startswith(_TCP):
+    if where.startswith(UNIX):
+        connector, url = aiohttp.UnixConnector(where.removeprefix(UNIX), limit=0), f"{UNIX}localhost"
+    elif where.startswith(TCP):
         identity = await asyncio.to_thread(_tls)
         if identity is not None:
             url = "https://" + where.partition("://")[2]
@@ -60,11 +59,11 @@ async def connect(host: str | None) -> tuple[str, Client, aiohttp.BaseConnector 
 def _found() -> str:
     told = os.environ.get("DOCKER_HOST")
     if told:
-        return told
+        return check_host(told, said=f"DOCKER_HOST={told}")
     for path in (*_SOCKETS, Path.home() / ".docker/run/docker.sock"):
         if Path(path).is_socket():
-            return f"{_UNIX}{path}"
-    where = _UNIX + _SOCKETS[0]
+            return f"{UNIX}{path}"
+    where = UNIX + _SOCKETS[0]
     raise ContainerEngineError(
         f"there is no Docker engine at {where}; start it, or say where it is: DockerHandler(host=...), or DOCKER_HOST", host=where
     )

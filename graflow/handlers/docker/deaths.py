@@ -86,8 +86,8 @@ async def cause_of_death(
     grown = await kills.look() > before
     if state is not None and state["ExitCode"] == KILLED and grown:
         state = {**state, "OOMKilled": True}
-    found = _verdict(state, settings, container, task_id)
     words = last_words.decode("utf-8", "replace").strip()
+    found = _verdict(state, settings, container, task_id) if task_id else _stillbirth(state, settings, container, words)
     if words:
         found.__cause__ = RemoteTraceback(words)
     return found
@@ -102,17 +102,32 @@ def _verdict(state: Mapping[str, Any] | None, settings: DockerSettings, containe
         limit = f"{settings.memory >> 20} MiB" if settings.memory % (1 << 20) == 0 else f"{settings.memory} bytes"
         text = f"{whose} took more than its {limit} of memory and was killed: let it work on less at once, or give it more with memory="
         return OutOfMemoryError(text, task_id=task_id, limit=settings.memory)
-    if code in (NO_SUCH_PROGRAM, NOT_A_PROGRAM) and not task_id:
-        text = (
-            f"the image {settings.image} has no {settings.python!r} that could be run; say where its Python is: DockerHandler(python=...)"
-        )
-        return ConfigurationError(text, setting="python")
     name = _signal(code)
     if name is None:
         text = f"{whose} ended with exit code {code} before it answered: does the task call os._exit()?"
         return ChildDiedError(text, task_id=task_id, exit_code=code)
     why = "did something else kill it, or stop it?" if name in ("SIGKILL", "SIGTERM") else "did C code crash?"
     return ChildDiedError(f"{whose} was ended by the signal {name}: {why}", task_id=task_id, exit_code=code, signal=name)
+
+
+def _stillbirth(state: Mapping[str, Any] | None, settings: DockerSettings, container: str, words: str) -> GraflowError:
+    """The error for a container that has ended before any task: what keeps Python from starting in it is how it was set up."""
+    code = 0 if state is None else int(state["ExitCode"])
+    if code in (NO_SUCH_PROGRAM, NOT_A_PROGRAM):
+        text = (
+            f"the image {settings.image} has no {settings.python!r} that could be run; say where its Python is: DockerHandler(python=...)"
+        )
+        return ConfigurationError(text, setting="python")
+    if state is None or state.get("OOMKilled") or _signal(code) is not None:
+        return _verdict(state, settings, container, "")
+    lines = [line.strip() for line in words.splitlines()]
+    reason = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "")
+    said = f" ({reason})" if reason else ""
+    text = (
+        f"Python in a container of {settings.image} ended with exit code {code} before any task{said}: is it kept from starting by "
+        "environment=, pids=, user=, workdir= or tmpfs=, or is what python= names no Python?"
+    )
+    return ChildDiedError(text, exit_code=code)
 
 
 def _lost(container: str, task_id: str, how: str) -> HandlerError:

@@ -113,6 +113,16 @@ class Engine:
             return False
         return True
 
+    async def preset(self, image: str) -> frozenset[str]:
+        """The names of the variables that an image sets.
+
+        Raises:
+            ImageNotFoundError: there is no such image.
+        """
+        about = await self._ask(self._client.images.inspect(image), f"the image {image}", image=image)
+        config: Mapping[str, Any] = about.get("Config") or {}
+        return frozenset(str(each).partition("=")[0] for each in config.get("Env") or ())
+
     async def provide(self, image: str, pull: Pull) -> None:
         """See to it that the engine has an image.
 

@@ -27,6 +27,7 @@ from graflow.handlers.docker.maker import BoxMaker
 from graflow.handlers.docker.pool import Pool
 from graflow.handlers.docker.reaper import Reaper
 from graflow.handlers.shipping import program
+from graflow.handlers.sizes import CONTAINER_TIMEOUT, CONTAINERS
 from graflow.wire.functions import code_for_child
 
 if TYPE_CHECKING:
@@ -82,10 +83,13 @@ class DockerHandler(Handler):
         code: ``"mount"`` to mount the package of a task's function, read-only; ``"image"`` if the image has it.
         packages: more packages to mount, by name. With ``prewarm``, name those of the tasks as well: what is kept ready before the first task is
             known can hold no others.
+        workdir: the directory that tasks begin in, which is on ``sys.path`` too; ``/`` unless given, and with ``code="image"`` the image's
+            own (``WORKDIR``).
         python: what Python is called in the image.
         pull: whether an image is pulled: ``"missing"``, ``"never"`` or ``"always"`` (at the start).
-        output_limit: what one task may print and return: bytes, or a text such as ``"16m"``.
-        host: where the engine is; ``DOCKER_HOST``, or the usual socket, unless given.
+        output_limit: what one task may print, put into the channel and return: bytes, or a text such as ``"16m"``.
+        host: where the engine is, such as ``unix:///var/run/docker.sock`` or ``tcp://host:2376``; ``DOCKER_HOST``, or the usual socket,
+            unless given.
         labels: more labels for the containers.
         engine_grace: seconds that a task waits for an engine that is being started anew.
 
@@ -120,10 +124,11 @@ class DockerHandler(Handler):
         security_opt: Sequence[str] = ("no-new-privileges",),
         isolation: Isolation = "task",
         prewarm: int = 0,
-        concurrency: int = 4,
-        timeout: float | None = 300.0,
+        concurrency: int = CONTAINERS,
+        timeout: float | None = CONTAINER_TIMEOUT,
         code: CodeFrom = "mount",
         packages: Sequence[str] = (),
+        workdir: str | None = None,
         python: str = "python3",
         pull: Pull = "missing",
         output_limit: int | str = "16m",
@@ -144,6 +149,7 @@ class DockerHandler(Handler):
         self._pool: Pool | None = None
         self._maker: BoxMaker | None = None
         self._chores: set[asyncio.Task[None]] = set()
+        self._providing: asyncio.Lock | None = None
 
     @property
     def at_work(self) -> int:
@@ -172,8 +178,7 @@ class DockerHandler(Handler):
         """
         if self._engine is not None:
             raise ConfigurationError("this DockerHandler runs already; make another one for each engine or worker", setting="handlers")
-        named = self.settings.packages if self.settings.code == "mount" else ()
-        extra = await asyncio.to_thread(mounts.packages, named)
+        extra = await self._packages()
         await asyncio.to_thread(program)  # it is read from files, once
         worker = self._worker or _Nobody()
         owner = await asyncio.to_thread(Owner.here, worker.place, worker.worker_id)
@@ -185,6 +190,7 @@ class DockerHandler(Handler):
             await engine.close()
             raise
         self._engine = engine
+        self._providing = asyncio.Lock()
         self._bin = ContainerBin(engine)
         self._maker = BoxMaker(engine, self.settings, owner, self._bin)
         reuse = self.settings.isolation == "worker"
@@ -214,10 +220,11 @@ class DockerHandler(Handler):
         """What the engine says about itself, and whether it has the image; works without :meth:`start`, too.
 
         Raises:
-            ConfigurationError: aiodocker is not installed.
+            ConfigurationError: aiodocker is not installed, or a package to mount is missing.
             ContainerEngineError: no engine answers.
             ImageNotFoundError: there is no such image, and it must not be pulled.
         """
+        await self._packages()
         engine = self._engine or await Engine.connect(self.settings.host)
         try:
             version = await engine.version()
@@ -236,6 +243,10 @@ class DockerHandler(Handler):
             "image_present": there,
             "warm": self.warm,
         }
+
+    async def _packages(self) -> Mapping[str, str]:
+        """Where what the user wants to be mounted is."""
+        return await asyncio.to_thread(mounts.packages, self.settings.packages if self.settings.code == "mount" else ())
 
     # ---- calls ----
 
@@ -287,20 +298,33 @@ class DockerHandler(Handler):
         return found
 
     async def _make(self, code: Mapping[str, str], purpose: Purpose | None) -> Box:
-        """A box; if the engine is away, when it is back."""
+        """A box; if the engine is away, when it is back, and if its image is, when that is there again."""
         engine, maker = self._engine, self._maker
         if engine is None or maker is None:
             raise HandlerError("the DockerHandler was stopped")
         loop = asyncio.get_running_loop()
         until = loop.time() + self.settings.engine_grace
+        provided = False
         while True:
             try:
                 return await maker.make(code, purpose)
+            except ImageNotFoundError:
+                if provided:
+                    raise
+                await self._provide_again(engine)
+                provided = True
             except ContainerEngineError:
                 if not engine.away or engine.leaving or loop.time() >= until:
                     raise
                 logger.warning("the Docker engine at %s is away; waiting for it", engine.host, extra={"engine": engine.host})
                 await engine.back(until - loop.time())
+
+    async def _provide_again(self, engine: Engine) -> None:
+        """Get an image that was there at the start, and was removed since: whoever prunes a host does not look who may need it."""
+        settings = self.settings
+        assert self._providing is not None
+        async with self._providing:  # of the calls that miss it, one pulls it for all
+            await engine.provide(settings.image, "never" if settings.pull == "never" else "missing")
 
     def _not_found(self, error: FunctionNotFoundError) -> FunctionNotFoundError:
         remedy = (

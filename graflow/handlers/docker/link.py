@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,10 @@ STDOUT: Final = 1
 CHUNK: Final = 1 << 18
 LAST_WORDS: Final = 4096
 """bytes of standard error that are kept: what a program says when it dies"""
+_HEAD: Final = b"\0graflow call "
+_MARK: Final = re.compile(re.escape(_HEAD) + rb"(\d{10})\0")
+_LENGTH: Final = len(_HEAD) + 11
+"""bytes of a mark, which tells on standard error which call begins"""
 
 
 class DockerLink:
@@ -24,7 +29,7 @@ class DockerLink:
 
     Attributes:
         heard: called with each piece of standard error.
-        last_words: the end of what came on standard error.
+        last_words: the end of what came on standard error, of the last call.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -33,6 +38,9 @@ class DockerLink:
         self._early: deque[bytes] = deque()
         self.heard: Callable[[bytes], None] | None = None
         self.last_words: bytes = b""
+        self._held = b""
+        self._call = 0
+        self._awaited = 0
 
     async def open(self) -> None:
         """Attach."""
@@ -77,6 +85,14 @@ class DockerLink:
         """Read to the end, for the sake of standard error."""
         while await self._fresh():
             continue
+        held, self._held = self._held, b""
+        self._tell(held)
+
+    def forget(self, *, until: int) -> None:
+        """Nothing of earlier calls belongs to the last words any more. It may still be on its way, as this stream does not keep step with the
+        other: those of a call begin where that is marked."""
+        self.last_words = b""
+        self._awaited = until
 
     def stop(self) -> None:
         """Let :meth:`receive` see the end from now on."""
@@ -92,9 +108,19 @@ class DockerLink:
             return None
 
     def _hear(self, data: bytes) -> None:
-        self.last_words = (self.last_words + data)[-LAST_WORDS:]
-        if self.heard is not None:
-            self.heard(data)
+        text, *rest = _MARK.split(self._held + data)
+        pieces = [text, *rest]
+        pieces[-1], self._held = _cut(pieces[-1])
+        self._tell(pieces[0])
+        for call, said in zip(pieces[1::2], pieces[2::2], strict=True):
+            self._call = int(call)
+            self._tell(said)
+
+    def _tell(self, text: bytes) -> None:
+        if text and self._call >= self._awaited:
+            self.last_words = (self.last_words + text)[-LAST_WORDS:]
+        if text and self.heard is not None:
+            self.heard(text)
 
     async def close(self) -> None:
         """Detach; the program sees the end of its input."""
@@ -103,3 +129,12 @@ class DockerLink:
             await self._stream.close()
         except AssertionError:  # aiodocker takes it for granted that the connection is still there
             return
+
+
+def _cut(text: bytes) -> tuple[bytes, bytes]:
+    """A text, and what may be the beginning of a mark at its end."""
+    at = text.rfind(b"\0")
+    tail = text[at:]
+    if at < 0 or len(tail) >= _LENGTH or not _HEAD.startswith(tail[: len(_HEAD)]):
+        return text, b""
+    return text[:at], tail

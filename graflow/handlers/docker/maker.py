@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from graflow.errors import HandlerError
+from graflow.errors import HandlerError, ImageNotFoundError
 from graflow.handlers.conversation import Conversation, Ended
 from graflow.handlers.docker.box import Box
 from graflow.handlers.docker.deaths import Kills, cause_of_death
@@ -47,6 +47,7 @@ class BoxMaker:
         self._owner = owner
         self._bin = bin
         self._kills = Kills(local=engine.is_local)
+        self._preset: frozenset[str] | None = None
 
     async def make(self, mounts: Mapping[str, str], purpose: Purpose | None = None) -> Box:
         """A box that is ready. With a purpose it tells by its labels and its name what it is for.
@@ -57,12 +58,13 @@ class BoxMaker:
         token = new_token()
         name = warm_name(token) if purpose is None else purpose.name(token)
         labels = self._owner.labels(token) | (purpose.labels() if purpose is not None else {})
+        config = recipe(self._settings, BOOT, mounts, labels, preset=await self._preset_variables())
         container, link = name, None  # by its name it can be removed although the engine has not told the id yet
         kills = await self._kills.look()
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            container = await self._engine.create(name, recipe(self._settings, BOOT, mounts, labels))
+            container = await self._create(name, config)
             created = clock()
             link = await self._engine.attach(container)
             await self._engine.start(container)
@@ -81,10 +83,23 @@ class BoxMaker:
         named = purpose is not None or shared
         return Box(self._engine, self._settings, container, token, link, conversation, ready, mounts, named=named, kills=self._kills)
 
+    async def _preset_variables(self) -> frozenset[str]:
+        """What the image sets by itself: asked for once, as the same image is always made from."""
+        if self._preset is None:
+            self._preset = await self._engine.preset(self._settings.image)
+        return self._preset
+
+    async def _create(self, name: str, config: Mapping[str, Any]) -> str:
+        try:
+            return await self._engine.create(name, config)
+        except ImageNotFoundError:
+            self._preset = None  # what is pulled in its place may be another one of that name
+            raise
+
     async def _begin(self, conversation: Conversation, container: str, link: DockerLink, kills: int) -> Ready:
         try:
             async with asyncio.timeout(BOOT_PATIENCE):
-                return await conversation.begin(path=[CODE], keep_path=True)
+                return await conversation.begin(path=[CODE], keep_path=True, marks=self._settings.isolation == "worker")
         except Ended:
             raise await cause_of_death(  # noqa: B904 - it has one of its own
                 self._engine, self._settings, container, link.last_words, kills=self._kills, before=kills

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any, Final
 from graflow.handlers.docker.settings import CODE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from graflow.handlers.docker.settings import DockerSettings
 
 SHARED_MEMORY: Final = 64 << 20
 """bytes of /dev/shm; they count as the container's memory"""
-QUIET: Final = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "HOME": "/tmp"}
-"""The user of the default has no home, and Python would try to write beside code that is mounted read-only."""
+QUIET: Final = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+"""Python would try to write beside code that is mounted read-only."""
+HOMELESS: Final = {"HOME": "/tmp"}
+"""The user of the default has no home; an image that names one has put there what its programs look for."""
 
 
-def recipe(settings: DockerSettings, program: str, mounts: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, Any]:
+def recipe(
+    settings: DockerSettings, program: str, mounts: Mapping[str, str], labels: Mapping[str, str], *, preset: Collection[str] = ()
+) -> dict[str, Any]:
     """The body of a request to create a container.
 
     Args:
@@ -25,14 +29,15 @@ def recipe(settings: DockerSettings, program: str, mounts: Mapping[str, str], la
         program: what ``python -c`` is given; the same for every container.
         mounts: paths of the host that hold code, by their name below :data:`CODE`.
         labels: what tells whose it is.
+        preset: names of the variables that the image sets by itself.
     """
+    home = {} if "HOME" in preset else HOMELESS
     return {
         "Image": settings.image,
         "Entrypoint": [settings.python, "-c", program],
         "Cmd": [],
         "User": settings.user,
-        "Env": [f"{name}={value}" for name, value in {**QUIET, **settings.environment}.items()],
-        "WorkingDir": "/",
+        "Env": [f"{name}={value}" for name, value in {**QUIET, **home, **settings.environment}.items()],
         "Labels": {**settings.labels, **labels},
         "Tty": False,
         "OpenStdin": True,
@@ -41,7 +46,15 @@ def recipe(settings: DockerSettings, program: str, mounts: Mapping[str, str], la
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": _limits(settings) | _walls(settings) | {"Mounts": _mounts(settings, mounts)} | _devices(settings),
+        **_place(settings),
     }
+
+
+def _place(settings: DockerSettings) -> dict[str, str]:
+    """Where the program begins. Code that is the image's own may lie in the image's own directory, which counts if none is named."""
+    if settings.workdir is not None:
+        return {"WorkingDir": settings.workdir}
+    return {} if settings.code == "image" else {"WorkingDir": "/"}
 
 
 def _limits(settings: DockerSettings) -> dict[str, Any]:

@@ -13,9 +13,12 @@ _SETTINGS: Final = (
     (r"range of cpus", "cpus", "ask for fewer"),
     (r"memory limit", "memory", "give another memory="),
     (r"network \S+ not found", "network", "make that network first, or use none or bridge"),
+    (r"no such container|non running container", "network", "start the container whose network that is first, or use none or bridge"),
+    (r"unable to find (user|group)|uids and gids must be", "user", "give a user and a group that the image has, or numbers: 65534:65534"),
+    (r"container init:.*\b(mkdir|chdir|cwd)\b", "workdir", "give a directory that the image has, or that can be made in it"),
     (r"capabilit(y|ies)\b.*(unknown|invalid|not valid)|(unknown|invalid) capability", "cap_add", "correct cap_add= or cap_drop="),
     (r"tmpfs", "tmpfs", "correct tmpfs="),
-    (r"security-?opt|security option", "security_opt", "correct security_opt="),
+    (r"security-?opt|security option|seccomp|apparmor", "security_opt", "correct security_opt="),
 )
 """patterns of what the engine says, what setting that concerns, and the remedy"""
 
@@ -35,10 +38,10 @@ def refusal(status: int, message: str, what: str, *, host: str, image: str = "",
     if status == 404 and "no such image" in words:
         text = f"the engine at {host} has no image {image!r}: build, load or pull it there"
         return ImageNotFoundError(text, image=image)
-    if status == 404 and "no such container" in words:
+    if status == 404 and "no such container" in words and container.lower() in words:
         text = f"the container {container[:12]} is gone: somebody has removed it, or the engine was started anew"
         return ContainerLostError(text, container=container)
-    if status in (400, 404, 500):
+    if status in (400, 404, 409, 500):
         for part, setting, remedy in _SETTINGS:
             if re.search(part, words):
                 return ConfigurationError(f"the engine refuses a container ({what}): {message}; {remedy}", setting=setting)

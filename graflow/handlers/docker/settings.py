@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, cast
 
 from graflow.handlers.docker import checks
 from graflow.handlers.docker.checks import wrong
+from graflow.handlers.docker.hosts import check_host
 from graflow.handlers.sizes import bytes_in, check_count, check_seconds
 
 TMPFS: Final[Mapping[str, str]] = {"/tmp": "rw,noexec,nosuid,size=100m"}
@@ -62,6 +63,7 @@ class DockerSettings:
     timeout: float | None
     code: CodeFrom
     packages: tuple[str, ...]
+    workdir: str | None
     python: str
     pull: Pull
     output_limit: int
@@ -97,6 +99,9 @@ def check(given: Mapping[str, Any]) -> DockerSettings:
         timeout=None if given["timeout"] is None else check_seconds(given["timeout"], "timeout"),
         code=checks.choice("code", given["code"], ("mount", "image")),
         packages=_packages(given["packages"]),
+        workdir=None
+        if given["workdir"] is None
+        else checks.matching("workdir", given["workdir"], r"/[^\0]*", "an absolute path in the container"),
         python=checks.matching("python", given["python"], r"\S+", "the name or path of Python in the image, such as python3"),
         pull=checks.choice("pull", given["pull"], ("missing", "never", "always")),
         output_limit=bytes_in(given["output_limit"], "output_limit"),
@@ -134,19 +139,19 @@ def _volumes(given: Any) -> tuple[Volume, ...]:
         keys = set(cast("Mapping[object, object]", how)) if isinstance(how, Mapping) else set[object]()
         if not {"bind"} <= keys <= {"bind", "mode"}:
             raise wrong("volumes", given, f'{source!r} needs {{"bind": where in the container, "mode": "ro" or "rw"}}, as in {example}')
-        volume = _volume(given, source, cast("Mapping[str, Any]", how))
+        volume = _volume(source, cast("Mapping[str, Any]", how))
         if volume.target in found:
             raise wrong("volumes", given, f"two of them are bound to {volume.target}")
         found[volume.target] = volume
     return tuple(found.values())
 
 
-def _volume(given: Any, source: str, how: Mapping[str, Any]) -> Volume:
+def _volume(source: str, how: Mapping[str, Any]) -> Volume:
     target, mode = how["bind"], how.get("mode", "ro")
     if not isinstance(target, str) or not target.startswith("/") or target.strip("/") in {"", "graflow", CODE.strip("/")}:
-        raise wrong("volumes", given, f"bind={target!r} is no absolute path in the container that could be had")
+        raise wrong(f"volumes[{source!r}].bind", target, "give an absolute path in the container, other than / and what is Graflow's")
     if mode not in ("ro", "rw"):
-        raise wrong("volumes", given, f'mode={mode!r}: give "ro" or "rw"')
+        raise wrong(f"volumes[{source!r}].mode", mode, 'give "ro" or "rw"')
     return Volume(source, target, mode == "ro")
 
 
@@ -184,11 +189,7 @@ def _packages(given: Any) -> tuple[str, ...]:
 
 
 def _host(given: Any) -> str | None:
-    if given is None:
-        return None
-    return checks.matching(
-        "host", given, r"(unix:///|npipe://|(tcp|http|https|ssh)://[^/]).*", "a URL such as unix:///var/run/docker.sock or tcp://host:2376"
-    )
+    return None if given is None else check_host(given, said=f"DockerHandler(host={given!r})")
 
 
 def _labels(given: Any) -> Mapping[str, str]:

@@ -127,6 +127,7 @@ class Caller:
     def call(self, number: int, what: dict[str, Any]) -> None:
         """Run one call and send its answer."""
         self._link.cancelled, self._link.number = False, number
+        self._link.mark(number)
         answer = b""
         with UserCode() as code:
             answer = pack(["done", number, *contextvars.Context().run(self._run, number, what)])

@@ -50,6 +50,8 @@ class Link:
         """of the call that is being run"""
         self.copied: bool = False
         """this is a copy of the child, made by a fork in its task: the protocol is not the copy's"""
+        self._begun: Any = None
+        self._marked: int | None = None
         os.register_at_fork(after_in_child=self._let_go)
 
     def _let_go(self) -> None:
@@ -72,6 +74,28 @@ class Link:
         with self._lock:
             while view:
                 view = view[os.write(self._outgoing, view) :]
+
+    def mark_in(self, memory: int | None, *, errors: bool) -> None:
+        """Where the beginning of each call is to be marked.
+
+        Args:
+            memory: a descriptor that is shared with the worker, which looks there when this process has died.
+            errors: on standard error: in a container that runs several calls, what one of them writes there may be read amid the next.
+        """
+        if memory is not None:
+            import mmap
+
+            self._begun = mmap.mmap(memory, 8)
+            os.close(memory)
+        if errors:
+            self._marked = os.dup(2)  # a task may close its own, or lead it elsewhere
+
+    def mark(self, number: int) -> None:
+        """A call begins."""
+        if self._begun is not None:
+            self._begun[:] = number.to_bytes(8, "big")
+        if self._marked is not None:
+            os.write(self._marked, b"\0graflow call %010d\0" % number)
 
     def receive(self) -> list[Any]:
         """The next frame. Raises EOFError when the other end is closed."""

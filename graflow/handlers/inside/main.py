@@ -30,7 +30,10 @@ def serve() -> None:
     _, setup = link.receive()
     os.environ[STAGE] = "serving"
     dies_with_the_worker = _die_with_the_worker(setup["with_parent"])
-    sys.path[:] = [*setup["path"], *(sys.path if setup["keep_path"] else ())]
+    # "" is wherever a task goes; a directory of its own code in the image is where this began, as for "python file.py".
+    own = [each or os.getcwd() for each in sys.path] if setup["keep_path"] else []
+    sys.path[:] = [*setup["path"], *own]
+    link.mark_in(setup["begun"], errors=setup["marks"])
     kit = _kit(setup.get("secrets"))
     caller = Caller(link, kit, capture(link, kit.encode))
     about = {
