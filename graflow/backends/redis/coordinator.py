@@ -9,7 +9,6 @@ from uuid import uuid4
 from graflow.backends.redis.barriers import RedisBarriers
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.channel import RedisChannel, write_inputs
-from graflow.backends.redis.deadlines import Deadlines
 from graflow.backends.redis.deliveries import RedisDelivery
 from graflow.backends.redis.follow import follow
 from graflow.backends.redis.looking import end_looks
@@ -68,12 +67,10 @@ class RedisCoordinator(RedisBarriers):
         self._retention = retention
         self._limit = queue_limit
         self._watch = RunWatch(client, waiting)
-        self._deadlines = Deadlines(client)
 
     async def close(self) -> None:
         """Stop waiting for anything; whoever waits is told that the connection is closed."""
         end_looks(self._waiting)
-        await self._deadlines.close()
         await self._watch.close()
 
     # ---- beginning a run ----
@@ -110,7 +107,10 @@ class RedisCoordinator(RedisBarriers):
         while reply[0] == b"no plan":
             await self._plans.upload(plan, key, signing)
             reply = await self._client.call(SUBMIT, args)
+        over = watched.words != before[0] and watched.is_over
         created = self._answer(reply, options, plan)
+        if over:
+            self._watch.deadlines.forget(options.run_id)
         if before != (watched.words, self._client.repeats):  # its end was perhaps told before we knew of its beginning
             watched.asked = False
         return created
@@ -120,10 +120,9 @@ class RedisCoordinator(RedisBarriers):
         match reply[0]:
             case b"created":
                 self._watch.begun(run_id)
-                if options.timeout is not None:
-                    watched = self._watch.watched(run_id)
-                    self._deadlines.set(run_id, options.timeout, lambda: watched.is_over)
-                if len(reply) > 2 and reply[1] == b"r":
+                if reply[1] == b"r":
+                    if options.timeout is not None:
+                        self._watch.deadlines.set(run_id, reply[2], options.timeout)
                     self._watch.presence.expect(run_id, reply[2], self._plans.needs_of(plan))
                 return True
             case b"attached":

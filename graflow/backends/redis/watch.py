@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from graflow.backends.redis.blobs import from_text
+from graflow.backends.redis.deadlines import Deadlines
 from graflow.backends.redis.image import RunImage
 from graflow.backends.redis.presence import Presence
 from graflow.backends.redis.scripts.runs import BUDGET, CONTROL
@@ -89,6 +90,7 @@ class RunWatch:
         self._beginning = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
         self.presence: Presence = Presence(client)
+        self.deadlines: Deadlines = Deadlines(client)
         self._epoch = b""
         """which life of the server this is; empty until a worker has been there"""
 
@@ -114,6 +116,7 @@ class RunWatch:
             await subscription.close()
         self._subscriptions.clear()
         await self.presence.close()
+        await self.deadlines.close()
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait((self._looking,))
@@ -201,6 +204,8 @@ class RunWatch:
                     return
                 raise unknown(watched.run_id)
             watched.asked = True
+            if reply[1] not in (b"r", b"suspended"):
+                self.deadlines.forget(watched.run_id, reply[3])
             if watched.words == words:
                 return watched.take(reply[1].decode(), reply[2])
             if watched.is_over:
@@ -212,9 +217,10 @@ class RunWatch:
         if payload is None:
             self._look_again()
             return
-        run_id, _, state, live, whole = _word(payload)
+        run_id, generation, state, live, whole = _word(payload)
         if state not in ("r", "suspended"):
             self.presence.forget(run_id)
+            self.deadlines.forget(run_id, generation)
         watched = self._watched.get(run_id)
         if watched is not None:
             watched.whole = None if bytes(whole) == _NOTHING else bytes(whole)

@@ -164,31 +164,42 @@ end
 
 -- Work whose time has come goes to its stream; so many at once, and the rest next time. Returns when the next one is due, -1 for none.
 local PROMOTED = 128
-local function promote()
-  local first = call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
-  if not first[1] then return -1 end
-  if tonumber(first[2]) > M.now() then return tonumber(first[2]) - M.now() end
-  local due = call('ZRANGEBYSCORE', P .. 'delayed', '-inf', string.format('%.0f', M.now()), 'LIMIT', 0, PROMOTED)
-  for _, member in ipairs(due) do
-    local stream, text = string.match(member, '^([^\n]*)\n(.*)$')
-    if stream == '!deadline' then
-      local m = unpacked(text)
-      local r = M.load(m[1])
-      if r and r.v[GENERATION] == m[2] and not M.is_over(r) and not r.ended then
-        M.finish(r, 'failed', 'timeout', nil, m[3])
-        M.settle_down(r)
-        r.worked = true
-      end
-    elseif string.sub(text, 1, 1) == '\1' then -- put in by hand, not by a run
-      call('XADD', P .. 'q:' .. stream, '*', 't', string.sub(text, 14))
-      added[stream] = (added[stream] or 0) + 1
-    else
-      enqueue(stream, text)
-    end
+local function due_now(set)
+  return call('ZRANGEBYSCORE', P .. set, '-inf', string.format('%.0f', M.now()), 'LIMIT', 0, PROMOTED)
+end
+
+local function put_in_line(member)
+  local stream, text = string.match(member, '^([^\n]*)\n(.*)$')
+  if string.sub(text, 1, 1) == '\1' then -- put in by hand, not by a run
+    call('XADD', P .. 'q:' .. stream, '*', 't', string.sub(text, 14))
+    added[stream] = (added[stream] or 0) + 1
+  else
+    local known, m = pcall(unpacked, text)
+    if known and type(m) == 'table' and type(m[2]) == 'string' then call('SREM', P .. 'later:' .. m[2], member) end
+    enqueue(stream, text)
   end
-  many('ZREM', P .. 'delayed', due)
-  first = call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
-  return first[1] and math.max(0, tonumber(first[2]) - M.now()) or -1
+end
+
+local function end_overdue(id)
+  local r = M.load(id)
+  if not r or M.is_over(r) then return end
+  M.finish(r, 'failed', 'timeout', nil, field(r, 'overdue') or '')
+  M.settle_down(r)
+  r.worked = true
+end
+
+local function promote()
+  local first = first_due()
+  if not first then return -1 end
+  if first <= M.now() then
+    local due, overdue = due_now('delayed'), due_now('deadlines')
+    for _, id in ipairs(overdue) do end_overdue(id) end
+    for _, member in ipairs(due) do put_in_line(member) end
+    many('ZREM', P .. 'delayed', due)
+    many('ZREM', P .. 'deadlines', overdue)
+    first = first_due()
+  end
+  return first and math.max(0, first - M.now()) or -1
 end
 
 -- wanted: {free slots, streams, streams of the lower priorities or false, how many come before one of those} for each handler

@@ -86,7 +86,7 @@ for _, consumer in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', string.fo
 end
 if gone and call('ZCARD', P .. 'leases') > 0 then call('ZADD', P .. 'leases', 'GT', string.format('%.0f', M.now() + LINGERS), LOOK_AGAIN) end
 -- The dead may have been the only ones who knew when the next work is due, and a read of theirs may be told of it instead of one of the living.
-if (gone or again) and call('EXISTS', P .. 'delayed') == 1 then call('XADD', P .. 'tick', 'NOMKSTREAM', 'MAXLEN', 16, '*', 'm', '') end
+if (gone or again) and call('EXISTS', P .. 'delayed', P .. 'deadlines') > 0 then call('XADD', P .. 'tick', 'NOMKSTREAM', 'MAXLEN', 16, '*', 'm', '') end
 carry_out()
 write_back()
 settle_streams(emptied)

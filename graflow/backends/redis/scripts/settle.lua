@@ -24,7 +24,7 @@ local function not_known(r, stream, n, cycle, attempt, text, err, grace, reason)
   local since = tonumber(field(r, 'u' .. n) or nil) or M.now()
   if M.now() - since < grace then
     write(r, 'u' .. n, string.format('%.0f', since))
-    delay(stream, text, M.now() + math.min(1000, grace))
+    delay(r.id, stream, text, M.now() + math.min(1000, grace))
     return 1
   end
   bury(reason, stream, text, err)
