@@ -113,6 +113,53 @@ local function drop_entry(stream, id)
   add(dropped[stream], id)
 end
 
+-- ---- what has cost workers their lives ----
+--
+-- Of all that a worker held when it died, one may have killed it, and nobody knows which. They are put back in line together and taken together again:
+-- fifty that were innocent went to the dead letters along with the one that was not. So which of them it was is found out in time. At first all of
+-- them start again at once and together, as most deaths are nobody's fault. One that would be given up for one more death is only handed to who holds
+-- no other that has cost anybody; until then it is put off, the longer the more of them there are, lest they keep the server busy.
+--
+-- The hash risks:<consumer> holds what those in its hands have cost, by their tokens. It is read when another of them comes, and nobody clears up
+-- after those that were settled meanwhile but whoever reads it.
+
+local LAST_CHANCE = 3 -- MOST_LOST in leases.py
+local APART, FARTHEST = 100, 10000 -- ms
+local apart = 0 -- how many were put off
+local risk -- what the costliest in the consumer's hands has cost
+
+local function is_held(stream, id, consumer)
+  local found = redis.pcall('XPENDING', P .. 'q:' .. stream, 'g', id, id, 1, consumer)
+  return not found.err and #found > 0
+end
+
+local function find_risk(key, consumer)
+  risk = 0
+  local flat = call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    local stream, id = string.match(flat[i], '^(.*) (%S+)$')
+    if is_held(stream, id, consumer) then risk = math.max(risk, tonumber(flat[i + 1])) else call('HDEL', key, flat[i]) end
+  end
+end
+
+-- Whether one that has cost workers can be in these hands, beside what is there.
+local function admit(stream, id, cost, consumer)
+  local key, token = P .. 'risks:' .. consumer, stream .. ' ' .. id
+  if call('HEXISTS', key, token) == 1 then return true end -- it has been there before: the reply was lost
+  if not risk then find_risk(key, consumer) end
+  if risk > 0 and math.max(risk, cost) >= LAST_CHANCE then return false end
+  risk = math.max(risk, cost)
+  call('HSET', key, token, cost)
+  call('EXPIRE', key, 86400)
+  return true
+end
+
+local function put_apart(r, stream, id, text)
+  apart = apart + 1
+  drop_entry(stream, id)
+  delay(r.id, stream, text, M.now() + math.min(APART * (call('SCARD', P .. 'later:' .. r.id) + 1), FARTHEST))
+end
+
 -- {stream, id, message, iteration, how it was made, inputs}
 local function deliver(stream, id, text, m, again, out)
   local run, generation, n, cycle, attempt = m[2], m[4], m[5], m[6], m[7]
@@ -125,6 +172,13 @@ local function deliver(stream, id, text, m, again, out)
   if not M.is_running(r, n, cycle, attempt) then
     if again then r.v[LIVE] = r.v[LIVE] - 1 end -- it was counted when it was handed out, and nobody will settle it
     return drop_entry(stream, id)
+  end
+  if m[9] > 0 then
+    if again and not is_held(stream, id, out.consumer) then return end -- it was put off before, and the reply lost
+    if not admit(stream, id, m[9], out.consumer) then
+      if again then r.v[LIVE] = r.v[LIVE] - 1 end
+      return put_apart(r, stream, id, text)
+    end
   end
   local rec = M.rec(r, n)
   local made, iterated = false, M.is_special(r, n) and M.extra(r, n)[ITERATED] == 1
@@ -235,9 +289,11 @@ local function fetch(consumer, wanted, out, is_likely)
 end
 
 local function delete_dropped(emptied)
+  local number = -apart
   for stream, ids in pairs(dropped) do
     many('XDEL', P .. 'q:' .. stream, ids)
     emptied[stream] = true
-    call('HINCRBY', P .. 'counts', 'dropped', #ids)
+    number = number + #ids
   end
+  if number > 0 then call('HINCRBY', P .. 'counts', 'dropped', number) end
 end

@@ -57,6 +57,7 @@ for _, stream in ipairs(call('SMEMBERS', P .. 'streams')) do
     local consumer = fields_of(flat)
     if not is_alive(consumer.name) then
       lost[consumer.name] = true
+      call('UNLINK', P .. 'risks:' .. consumer.name)
       local pending = consumer.pending > 0 and reaped < most and call('XPENDING', key, 'g', '-', '+', most - reaped, consumer.name) or {}
       for _, p in ipairs(pending) do
         local entry = call('XRANGE', key, p[1], p[1])[1]
