@@ -17,7 +17,7 @@ from graflow.backends.redis.roster import unserved
 from graflow.backends.redis.scripts.runs import BUDGET, CONTROL, SUBMIT
 from graflow.backends.redis.snapshot import RunReader
 from graflow.backends.redis.steps import find_result, view_of
-from graflow.backends.redis.watch import RunWatch, unknown
+from graflow.backends.redis.watch import RunWatch
 from graflow.core.naming import close_matches, listed
 from graflow.errors import GraflowError, MissingArgumentError, QueueFullError, RunConflictError, UnknownTaskError
 from graflow.wire import codec
@@ -194,14 +194,14 @@ class RedisCoordinator(RedisBarriers):
         """Let a suspended step go on; False if it is not suspended any more."""
         reader = await read_run(self._client, self._plans, run_id)
         if reader is None:
-            raise unknown(run_id)
+            raise self._watch.missing(run_id)
         node = next((node for node in reader.image.suspended if reader.name_of(node) == task_id), None)
         return node is not None and await self._control(run_id, "resume", str(node))
 
     async def _control(self, run_id: str, what: str, word: str) -> bool:
         reply = await self._client.call(CONTROL, (self._client.shift, BUDGET, run_id, what, word, uuid4().hex))
         if reply[0] == b"unknown":
-            raise unknown(run_id)
+            raise self._watch.missing(run_id)
         return bool(reply[1])
 
     async def wait(self, run_id: str) -> None:
@@ -221,15 +221,17 @@ class RedisCoordinator(RedisBarriers):
         else:
             reader = await read_run(self._client, self._plans, run_id)
         if reader is None:
-            raise unknown(run_id)
-        if image is None and reader.state == "running":
-            waiting = await unserved(self._client, reader)
+            raise self._watch.missing(run_id)
+        if image is None:
+            self._watch.seen(run_id, alive=reader.image.state == "r")
+            if reader.state == "running":
+                waiting = await unserved(self._client, reader)
         with signing_for(self._plans.signer, run_id):
             return reader.snapshot(run_id, waiting)
 
     def events(self, run_id: str, after: str | None = None) -> AsyncIterator[RunEvent]:
         """The run's events from its start, or after one of them."""
-        return follow(self._client, self._waiting, self._plans, run_id, after)
+        return follow(self._client, self._waiting, self._plans, run_id, after, lambda: self._watch.missing(run_id))
 
 
 def _ours(delivery: Delivery) -> RedisDelivery:

@@ -150,7 +150,7 @@ class Desk:
         armed = self._armed
         self._unwanted = True
         try:
-            while armed is not None and self._armed is armed and self._sent and not await self._end_read():
+            while armed is not None and self._armed is armed and self._sent and not await self._end_read():  # noqa: ASYNC110 - until it arrives
                 await asyncio.sleep(_AGAIN)
         except FAILURES as error:  # it ends by itself within seconds
             _log.info("a read could not be ended early: %s", error)
