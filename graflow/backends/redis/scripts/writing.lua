@@ -149,6 +149,7 @@ end
 
 -- A run that is over needs no time limit, and its attempts that wait for their time need not come: where no worker lives, they would stay for ever.
 local function forget_due(r)
+  if call('EXISTS', P .. 'delayed', P .. 'deadlines') == 0 then return end
   call('ZREM', P .. 'deadlines', r.id)
   local later = call('SMEMBERS', P .. 'later:' .. r.id)
   if #later == 0 then return end
