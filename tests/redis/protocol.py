@@ -353,7 +353,7 @@ class Crowd:
         for run_id, members in later.items():
             demand(self.server.smembers(f"{PREFIX}later:{run_id}") == members, f"{run_id} does not know what it has put off")
             image = self.image(run_id)
-            demand(not members or image is not None and image.state == "r", f"{run_id} is over and has put something off")
+            demand(not members or (image is not None and image.state == "r"), f"{run_id} is over and has put something off")
 
     def check_company(self, worker: Worker) -> None:
         """Nothing that one more death would condemn is held beside something else that has cost workers."""
