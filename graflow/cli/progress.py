@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence, Sized
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +19,7 @@ from graflow.cli.failures import one_line
 from graflow.cli.tracking import Entry, Members, Tracking, why_refused
 from graflow.core.result import RunStatus
 from graflow.engine import RunHandle
+from graflow.errors import RunLostError
 from graflow.wire.messages import RunEvent
 
 FRAMES: Final = 8
@@ -160,14 +161,15 @@ async def watched(
 
 
 async def _follow(handle: RunHandle[Any], tracking: Tracking, view: Lines | LiveView | None, events: list[RunEvent] | None) -> None:
-    async for event in handle.events():
-        if events is not None:
-            events.append(event)
-        entry = tracking.take(event)
-        if event.type == "group_started" and entry is not None and entry.members is not None:
-            entry.members.total = await _count_items(handle, entry)
-        if isinstance(view, Lines):
-            view.take(event, entry)
+    with suppress(RunLostError):  # whoever awaits the result says so
+        async for event in handle.events():
+            if events is not None:
+                events.append(event)
+            entry = tracking.take(event)
+            if event.type == "group_started" and entry is not None and entry.members is not None:
+                entry.members.total = await _count_items(handle, entry)
+            if isinstance(view, Lines):
+                view.take(event, entry)
 
 
 async def _count_items(handle: RunHandle[Any], entry: Entry) -> int | None:

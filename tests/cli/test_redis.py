@@ -162,6 +162,19 @@ def test_a_signal_cancels_the_run_and_ends_the_workers(write: Write, project: Pa
     )
 
 
+def test_a_run_whose_server_is_emptied_is_lost_and_not_unknown(write: Write, project: Path) -> None:
+    write("flow.py", "import asyncio\n@task\nasync def endless():\n    print('here', flush=True)\n    await asyncio.Event().wait()")
+    with RedisServer() as emptied:
+        process = begin(project, "run", "flow.py:endless", "--redis", emptied.url, "--workers", "1", "--run-id", "r")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        emptied.command("FLUSHALL")
+        ran = finish(process)
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1].startswith("graflow: run 'r' is gone from Redis at ")
+    assert "never retrieved" not in ran.err
+
+
 def test_a_module_that_only_breaks_on_workers_is_one_line(write: Write, project: Path, server: RedisServer) -> None:
     write(
         "flow.py",

@@ -65,9 +65,9 @@ class Shop:
         return tasks
 
     async def keys(self) -> set[str]:
-        """What is on the server, but for the run itself, without the prefix; remembered answers are not counted."""
+        """What is on the server, but for the run itself and the server's epoch, without the prefix; remembered answers are not counted."""
         names = [key.decode().removeprefix(self.client.keys.prefix) for key in await self.client.commands.keys("*")]
-        return {name for name in names if not name.startswith(("run:", "once:"))}
+        return {name for name in names if not name.startswith(("run:", "once:", "epoch"))}
 
 
 @asynccontextmanager

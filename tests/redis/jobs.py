@@ -72,6 +72,14 @@ async def short(ctx: TaskContext, number: int = 0) -> int:
 
 
 @task
+async def unhurried(ctx: TaskContext, number: int = 0) -> int:
+    """Is still under way when something else has happened."""
+    await asyncio.sleep(0.2)
+    await insist(ENDS, ctx)
+    return number
+
+
+@task
 async def patient(ctx: TaskContext) -> str:
     """Runs until it is told to go on."""
     await insist(STARTS, ctx)
@@ -90,8 +98,9 @@ def stubborn(ctx: SyncTaskContext) -> str:
 
 @task
 def poison(ctx: SyncTaskContext) -> None:
-    """Takes its worker with it."""
+    """Takes its worker with it, when that has begun with all that it was given."""
     server_for_threads().rpush(STARTS, note(ctx))
+    time.sleep(0.1)
     os._exit(13)
 
 

@@ -324,15 +324,16 @@ class Crowd:
             pending = {each["message_id"]: each["consumer"].decode() for each in self.server.xpending_range(key, "g", "-", "+", 10_000)}
             demand(pending.keys() <= {id for id, _ in entries}, "something is pending and no longer in the stream")
             found += [Waiting(decode_entry(fields[b"m"]), pending.get(id)) for id, fields in entries]
-        for member in self.server.zrange(f"{PREFIX}delayed", 0, -1):
-            found.append(Waiting(decode_entry(member.partition(b"\n")[2]), None))
-        return found
+        return found + [Waiting(_put_off(member), None) for member in self.server.zrange(f"{PREFIX}delayed", 0, -1)]
 
     # ---- what must hold ----
 
     def check(self) -> None:
         """Nothing is lost, nothing is there twice, and what is counted is what there is."""
         demand(all(number == 1 for number in self.committed.values()), "a visit was decided twice")
+        self.check_put_off()
+        for worker in self.workers:
+            self.check_company(worker)
         waiting: dict[str, list[Waiting]] = {}
         for each in self.messages():
             waiting.setdefault(each.entry.run_id, []).append(each)
@@ -343,6 +344,24 @@ class Crowd:
             generation = image.numbers[GENERATION]
             mine = [each for each in waiting.get(run_id, ()) if each.entry.generation == generation]
             self.check_run(run_id, run, image, mine)
+
+    def check_put_off(self) -> None:
+        """What waits for its time is known to its run, and there is none of a run that is over."""
+        later: dict[str, set[bytes]] = {run_id: set() for run_id in self.runs}
+        for member in self.server.zrange(f"{PREFIX}delayed", 0, -1):
+            later[_put_off(member).run_id].add(member)
+        for run_id, members in later.items():
+            demand(self.server.smembers(f"{PREFIX}later:{run_id}") == members, f"{run_id} does not know what it has put off")
+            image = self.image(run_id)
+            demand(not members or (image is not None and image.state == "r"), f"{run_id} is over and has put something off")
+
+    def check_company(self, worker: Worker) -> None:
+        """Nothing that one more death would condemn is held beside something else that has cost workers."""
+        costs = {token: lost for token, brought in worker.hands.items() if (lost := decode_entry(brought.text).lost)}
+        if len(costs) > 1 and max(costs.values()) >= MOST_LOST:
+            held = {Token(entry.stream, entry.id) for entry in self.pending_of(worker, "0")}
+            both = [lost for token, lost in costs.items() if token in held]
+            demand(len(both) < 2 or max(both) < MOST_LOST, f"{worker.name} holds what has cost {both} workers")
 
     def check_run(self, run_id: str, run: Run, image: RunImage, mine: Sequence[Waiting]) -> None:
         """The same for one run."""
@@ -405,3 +424,8 @@ def running(plan: Plan, image: RunImage) -> Iterator[tuple[int, int, int]]:
 
 def _key(entry: Entry) -> Key:
     return Key(entry.run_id, entry.generation, entry.node, entry.cycle, entry.attempt)
+
+
+def _put_off(member: bytes) -> Entry:
+    """What a member of the delayed is about."""
+    return decode_entry(member.partition(b"\n")[2])

@@ -186,6 +186,9 @@ PROTOCOL_MUTANTS = (
         "if n == CONTINUATION then return end\n  r.v",
     ),
     Mutant("what is due stays among what is put off", "many('ZREM', P .. 'delayed', due)", ""),
+    Mutant("a run that is over leaves what it has put off", "    if ends then forget_due(r) end\n", ""),
+    Mutant("what is put in line is put off still", "then call('SREM', P .. 'later:' .. m[2], member) end", "then end"),
+    Mutant("suspects are held together", "if risk > 0 and math.max(risk, cost) >= LAST_CHANCE then return false end", "", 80),
     Mutant("another run of that id is not told apart", "r.v[GENERATION] ~= generation", "false", 128),
     Mutant(
         "a run that is submitted twice begins twice",

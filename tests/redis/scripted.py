@@ -17,7 +17,7 @@ from graflow.backends.redis.deliveries import RedisDelivery, make_delivery
 from graflow.backends.redis.entries import CONTINUATION, Brought, Reply, Token, decode_entry, read_reply
 from graflow.backends.redis.events import read_events
 from graflow.backends.redis.failures import read_error
-from graflow.backends.redis.image import RunImage
+from graflow.backends.redis.image import GENERATION, RunImage
 from graflow.backends.redis.outcomes import continued, judged, settled
 from graflow.backends.redis.plans import plan_records
 from graflow.backends.redis.scripts import Script
@@ -219,7 +219,7 @@ class ScriptedRun:
 
     def time_out(self, reason: str) -> bool:
         """End the run because its time is up."""
-        return self.control("expire", reason)
+        return self.control("expire", reason, self.image().numbers[GENERATION])
 
     # ---- what there is ----
 

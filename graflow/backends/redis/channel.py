@@ -35,9 +35,9 @@ from graflow.backends.redis.asking import key_bytes, key_text, milliseconds, ope
 from graflow.backends.redis.locks import hold
 from graflow.backends.redis.looking import Look
 from graflow.backends.redis.scripts import channels
-from graflow.backends.redis.watch import unknown
+from graflow.backends.redis.watch import lost, unknown
 from graflow.core.channel import Channel
-from graflow.errors import GraflowError
+from graflow.errors import GraflowError, UnknownRunError
 from graflow.wire.codec import decode, encode
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ class RedisChannel(Channel):
         Raises:
             TimeoutError: there was none within ``timeout`` seconds.
             GraflowError: there is none, and the run has ended.
+            RunLostError: the server has lost the run meanwhile.
         """
         name = key_bytes(key)
         loop = asyncio.get_running_loop()
@@ -231,8 +232,11 @@ class RedisChannel(Channel):
 
     async def _until_there(self, key: str, name: bytes) -> Any:
         async with _KeyLook(self._client, self._waiting, self._run_id, name) as look:
-            while (value := await self._there(key, name)) is UNSET:
-                await look.sleep()
+            try:
+                while (value := await self._there(key, name)) is UNSET:
+                    await look.sleep()
+            except UnknownRunError:  # it was there before
+                raise lost(self._run_id, self._client.where) from None
             return value
 
     async def _there(self, key: str, name: bytes) -> Any:

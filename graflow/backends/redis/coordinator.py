@@ -9,7 +9,6 @@ from uuid import uuid4
 from graflow.backends.redis.barriers import RedisBarriers
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.channel import RedisChannel, write_inputs
-from graflow.backends.redis.deadlines import Deadlines
 from graflow.backends.redis.deliveries import RedisDelivery
 from graflow.backends.redis.follow import follow
 from graflow.backends.redis.looking import end_looks
@@ -18,7 +17,7 @@ from graflow.backends.redis.roster import unserved
 from graflow.backends.redis.scripts.runs import BUDGET, CONTROL, SUBMIT
 from graflow.backends.redis.snapshot import RunReader
 from graflow.backends.redis.steps import find_result, view_of
-from graflow.backends.redis.watch import RunWatch, unknown
+from graflow.backends.redis.watch import RunWatch
 from graflow.core.naming import close_matches, listed
 from graflow.errors import GraflowError, MissingArgumentError, QueueFullError, RunConflictError, UnknownTaskError
 from graflow.wire import codec
@@ -68,12 +67,10 @@ class RedisCoordinator(RedisBarriers):
         self._retention = retention
         self._limit = queue_limit
         self._watch = RunWatch(client, waiting)
-        self._deadlines = Deadlines(client)
 
     async def close(self) -> None:
         """Stop waiting for anything; whoever waits is told that the connection is closed."""
         end_looks(self._waiting)
-        await self._deadlines.close()
         await self._watch.close()
 
     # ---- beginning a run ----
@@ -110,7 +107,10 @@ class RedisCoordinator(RedisBarriers):
         while reply[0] == b"no plan":
             await self._plans.upload(plan, key, signing)
             reply = await self._client.call(SUBMIT, args)
+        over = watched.words != before[0] and watched.is_over
         created = self._answer(reply, options, plan)
+        if over:
+            self._watch.deadlines.forget(options.run_id)
         if before != (watched.words, self._client.repeats):  # its end was perhaps told before we knew of its beginning
             watched.asked = False
         return created
@@ -120,10 +120,9 @@ class RedisCoordinator(RedisBarriers):
         match reply[0]:
             case b"created":
                 self._watch.begun(run_id)
-                if options.timeout is not None:
-                    watched = self._watch.watched(run_id)
-                    self._deadlines.set(run_id, options.timeout, lambda: watched.is_over)
-                if len(reply) > 2 and reply[1] == b"r":
+                if reply[1] == b"r":
+                    if options.timeout is not None:
+                        self._watch.deadlines.set(run_id, reply[2], options.timeout)
                     self._watch.presence.expect(run_id, reply[2], self._plans.needs_of(plan))
                 return True
             case b"attached":
@@ -195,14 +194,14 @@ class RedisCoordinator(RedisBarriers):
         """Let a suspended step go on; False if it is not suspended any more."""
         reader = await read_run(self._client, self._plans, run_id)
         if reader is None:
-            raise unknown(run_id)
+            raise self._watch.missing(run_id)
         node = next((node for node in reader.image.suspended if reader.name_of(node) == task_id), None)
         return node is not None and await self._control(run_id, "resume", str(node))
 
     async def _control(self, run_id: str, what: str, word: str) -> bool:
         reply = await self._client.call(CONTROL, (self._client.shift, BUDGET, run_id, what, word, uuid4().hex))
         if reply[0] == b"unknown":
-            raise unknown(run_id)
+            raise self._watch.missing(run_id)
         return bool(reply[1])
 
     async def wait(self, run_id: str) -> None:
@@ -222,15 +221,17 @@ class RedisCoordinator(RedisBarriers):
         else:
             reader = await read_run(self._client, self._plans, run_id)
         if reader is None:
-            raise unknown(run_id)
-        if image is None and reader.state == "running":
-            waiting = {**reader.refused(), **await unserved(self._client, reader)}
+            raise self._watch.missing(run_id)
+        if image is None:
+            self._watch.seen(run_id, alive=reader.image.state == "r")
+            if reader.state == "running":
+                waiting = {**reader.refused(), **await unserved(self._client, reader)}
         with signing_for(self._plans.signer, run_id):
             return reader.snapshot(run_id, waiting)
 
     def events(self, run_id: str, after: str | None = None) -> AsyncIterator[RunEvent]:
         """The run's events from its start, or after one of them."""
-        return follow(self._client, self._waiting, self._plans, run_id, after)
+        return follow(self._client, self._waiting, self._plans, run_id, after, lambda: self._watch.missing(run_id))
 
 
 def _ours(delivery: Delivery) -> RedisDelivery:

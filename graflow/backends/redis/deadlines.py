@@ -10,8 +10,6 @@ from graflow.backends.redis.scripts.runs import BUDGET, CONTROL
 from graflow.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from graflow.backends.redis.client import RedisClient
 
 _log = logging.getLogger("graflow.redis")
@@ -21,7 +19,7 @@ AFTER: Final = 0.05
 
 
 class Deadlines:
-    """One timer for each run with a limit that this process has begun.
+    """One timer for each run with a limit that this process has begun, until the run's end is heard of.
 
     Args:
         client: the server.
@@ -29,19 +27,24 @@ class Deadlines:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, tuple[int, asyncio.TimerHandle]] = {}
         self._ending: set[asyncio.Task[Any]] = set()
 
-    def set(self, run_id: str, timeout: float, is_over: Callable[[], bool]) -> None:
-        """End a run in ``timeout`` seconds, unless ``is_over`` by then."""
-        self.forget(run_id)
-        self._timers[run_id] = asyncio.get_running_loop().call_later(timeout + AFTER, self._due, run_id, timeout, is_over)
+    def __len__(self) -> int:
+        return len(self._timers)
 
-    def forget(self, run_id: str) -> None:
-        """The run needs no ending."""
-        timer = self._timers.pop(run_id, None)
-        if timer is not None:
-            timer.cancel()
+    def set(self, run_id: str, generation: int, timeout: float) -> None:
+        """End a run in ``timeout`` seconds, unless it is over by then."""
+        self.forget(run_id)
+        timer = asyncio.get_running_loop().call_later(timeout + AFTER, self._due, run_id, generation, timeout)
+        self._timers[run_id] = generation, timer
+
+    def forget(self, run_id: str, generation: int | None = None) -> None:
+        """The run needs no ending; of several that had this id, the one of ``generation``."""
+        known = self._timers.get(run_id)
+        if known is not None and generation in (None, known[0]):
+            del self._timers[run_id]
+            known[1].cancel()
 
     async def close(self) -> None:
         """Leave the runs to the workers."""
@@ -52,16 +55,15 @@ class Deadlines:
         if self._ending:
             await asyncio.wait(self._ending)
 
-    def _due(self, run_id: str, timeout: float, is_over: Callable[[], bool]) -> None:
+    def _due(self, run_id: str, generation: int, timeout: float) -> None:
         del self._timers[run_id]
-        if not is_over():
-            ending = asyncio.create_task(self._end(run_id, timeout), name="graflow-deadline")
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+        ending = asyncio.create_task(self._end(run_id, generation, timeout), name="graflow-deadline")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
-    async def _end(self, run_id: str, timeout: float) -> None:
+    async def _end(self, run_id: str, generation: int, timeout: float) -> None:
         reason = f"the run did not end within {timeout} s"
         try:
-            await self._client.call(CONTROL, (self._client.shift, BUDGET, run_id, "expire", reason, ""))
+            await self._client.call(CONTROL, (self._client.shift, BUDGET, run_id, "expire", reason, generation))
         except BackendUnavailableError as error:
             _log.warning("run %s is over its time and cannot be ended: %s", run_id, error, extra={"run_id": run_id})

@@ -28,6 +28,8 @@ Entries = list[tuple[str, str, bytes, bytes]]
 TICK: Final = "!tick"
 _GRACE: Final = 2.0
 _PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+_AGAIN: Final = 0.01
+"""seconds after which a read that did not wait yet when it was to end is ended again"""
 
 
 class Desk:
@@ -57,7 +59,11 @@ class Desk:
         self._link: Link | None = None
         self._link_id = 0
         self._armed: frozenset[str] | None = None
-        """the streams of the read that waits"""
+        """the streams of the read that waits, or is about to"""
+        self._sent = False
+        """whether that read is on its way: before, there is nothing that the server could end"""
+        self._unwanted = False
+        """whether it is to end, or not to begin"""
         self._known: set[str] = set()
         """streams that have their group"""
         self._failures = 0
@@ -93,18 +99,21 @@ class Desk:
     # ---- waiting ----
 
     def begin_reading(self, consumer: str, seconds: float) -> asyncio.Task[Entries]:
-        """A read as a task of its own, which goes on when nobody waits for it any more."""
-        self._reading = asyncio.create_task(self.read(consumer, seconds), name="graflow-read")
+        """Wait until there is something, for so many seconds at most; nothing when the time is up, or when the wait was ended from outside. It is a
+        task of its own, which goes on when nobody waits for it any more."""
+        streams = self.streams()
+        self._armed, self._unwanted = frozenset(streams), False
+        self._reading = asyncio.create_task(self._read(streams, consumer, seconds), name="graflow-read")
         return self._reading
 
-    async def read(self, consumer: str, seconds: float) -> Entries:
-        """Wait until there is something, for so many seconds at most; nothing when the time is up, or when the wait was ended from outside."""
-        streams = self.streams()
-        self._armed = frozenset(streams)
+    async def _read(self, streams: Sequence[str], consumer: str, seconds: float) -> Entries:
         prefix = self._client.keys.prefix
         try:
             link = await self._connected()
             await self._ensure_groups(link, streams)
+            if self._unwanted or self._closed:
+                return []
+            self._sent = True
             wait = max(1, round(min(BLOCK, seconds) * 1000))
             names = [f"{prefix}q:{stream}" for stream in streams]
             words: tuple[Word, ...] = (
@@ -125,7 +134,9 @@ class Desk:
             await self._failed(error)
             return []
         finally:
-            self._armed = None
+            self._armed, self._sent = None, False
+            if self._closed:  # while the connection was being made
+                self._drop_link()
         self._failures = 0
         return _entries(reply, prefix)
 
@@ -135,14 +146,22 @@ class Desk:
             await self.unblock()
 
     async def unblock(self) -> None:
-        """End the read that waits, if one does."""
-        link = self._link
-        if link is None or not link.alive or self._armed is None or not self._link_id:
-            return
+        """End the read that waits, if one does, or have it not begin."""
+        armed = self._armed
+        self._unwanted = True
         try:
-            await self._client.line("control").ask(pack(("CLIENT", "UNBLOCK", self._link_id)))
+            while armed is not None and self._armed is armed and self._sent and not await self._end_read():  # noqa: ASYNC110 - until it arrives
+                await asyncio.sleep(_AGAIN)
         except FAILURES as error:  # it ends by itself within seconds
             _log.info("a read could not be ended early: %s", error)
+
+    async def _end_read(self) -> bool:
+        """Whether the server has ended it, or cannot. The two go over two connections: a read that has not arrived does not wait yet, and would for
+        seconds once it has."""
+        link = self._link
+        if link is None or not link.alive or not self._link_id:
+            return True
+        return bool(await self._client.line("control").ask(pack(("CLIENT", "UNBLOCK", self._link_id))))
 
     def forget_groups(self) -> None:
         """The server may have been emptied: have the groups looked after again."""

@@ -12,19 +12,20 @@ from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.events import Told, read_events
 from graflow.backends.redis.failures import read_error
 from graflow.backends.redis.image import read_made
-from graflow.backends.redis.watch import lost, unknown
+from graflow.backends.redis.watch import lost
 from graflow.errors import ConfigurationError
 from graflow.wire import codec
 from graflow.wire.messages import RunEvent
 from graflow.wire.signing import signing_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from graflow.backends.redis.client import RedisClient
     from graflow.backends.redis.planstore import PlanStore
     from graflow.backends.redis.waiting import Waiting
     from graflow.core.plan import Plan
+    from graflow.errors import RunError
 
 _parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _any: Final = msgspec.msgpack.Decoder().decode
@@ -32,8 +33,10 @@ AT_ONCE: Final = 256
 """entries that are read in one command"""
 
 
-async def follow(client: RedisClient, waiting: Waiting, plans: PlanStore, run_id: str, after: str | None) -> AsyncIterator[RunEvent]:
-    """The events of a run from its start, or after one of them, until it has ended.
+async def follow(
+    client: RedisClient, waiting: Waiting, plans: PlanStore, run_id: str, after: str | None, missing: Callable[[], RunError]
+) -> AsyncIterator[RunEvent]:
+    """The events of a run from its start, or after one of them, until it has ended. ``missing`` says what it means that it was not there.
 
     Raises:
         UnknownRunError: there is no such run.
@@ -43,6 +46,7 @@ async def follow(client: RedisClient, waiting: Waiting, plans: PlanStore, run_id
     place, skip = _place(after)
     names: Names | None = None
     more = asyncio.Event()
+    await waiting.epochs.begin()
     async with await waiting.listen(client.keys.told(run_id), lambda _: more.set()):
         while True:
             more.clear()
@@ -52,7 +56,7 @@ async def follow(client: RedisClient, waiting: Waiting, plans: PlanStore, run_id
                 [("HMGET", client.keys.run(run_id), "plan", "st"), ("XRANGE", client.keys.events(run_id), begin, "+", "COUNT", AT_ONCE)],
             )
             if plan is None:
-                raise unknown(run_id) if names is None else lost(run_id, client.where)
+                raise missing() if names is None else lost(run_id, client.where)
             if names is None:
                 names = Names(client, run_id, await plans.describe(plan.decode()))
             for id, fields in entries:

@@ -38,6 +38,7 @@ class Keys:
         "counts",
         "dead_items",
         "dead_letters",
+        "deadlines",
         "delayed",
         "leases",
         "namespace",
@@ -61,6 +62,8 @@ class Keys:
         """set of the stream names that there are"""
         self.delayed: str = f"{self.prefix}delayed"
         """sorted set of messages by the time that they wait for"""
+        self.deadlines: str = f"{self.prefix}deadlines"
+        """sorted set of runs with a time limit, by its end"""
         self.tick: str = f"{self.prefix}tick"
         """stream that wakes blocked readers, when a delayed message comes in that is due before the others"""
         self.leases: str = f"{self.prefix}leases"
@@ -97,6 +100,10 @@ class Keys:
     def failed(self, run_id: str) -> str:
         """Sorted set: the top-level nodes of a run that failed, in the order in which they did."""
         return f"{self.prefix}failed:{run_id}"
+
+    def later(self, run_id: str) -> str:
+        """Set: what of a run is among the delayed."""
+        return f"{self.prefix}later:{run_id}"
 
     def events(self, run_id: str) -> str:
         """Stream: what happened in a run."""

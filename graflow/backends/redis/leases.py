@@ -40,7 +40,7 @@ MARGIN: Final = 1.0
 STALL_LIMIT: Final = 30.0
 """seconds for which the event loop may stand still: a task may hold the GIL for long, but a worker that is stuck for good must lose its lease"""
 MOST_LOST: Final = 3
-"""workers that a task may cost before it goes to the dead letters"""
+"""workers that a task may cost before it goes to the dead letters; LAST_CHANCE in scripts/delivering.lua"""
 REAPED_AT_ONCE: Final = 100
 _TICK: Final = 1.0
 _PUNCTUAL: Final = 1.5

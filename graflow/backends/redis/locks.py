@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from graflow.backends.redis.asking import key_bytes, milliseconds, operation
 from graflow.backends.redis.looking import Look
 from graflow.backends.redis.scripts import locks
-from graflow.backends.redis.watch import unknown
+from graflow.backends.redis.watch import lost, unknown
 from graflow.errors import BackendUnavailableError, GraflowError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class _Lock:
             return (await self._take(token, locks.ONLY_NOW)).held
         try:
             async with asyncio.timeout(wait):
-                answer = await self._take(token)
+                answer = await self._take(token, b"")
                 if not answer.held:
                     await self._stand_in_line(token, answer.ticket)
         except TimeoutError:
@@ -96,13 +96,18 @@ class _Lock:
 
     async def _stand_in_line(self, token: str, ticket: bytes) -> None:
         async with _LockLook(self._client, self._waiting, self._run_id, self._name, token) as look:
-            while not (answer := await self._take(token, ticket)).held:
+            while True:
+                answer = await locks.take(self._client, self._run_id, self._name, token, self._span, ticket)
+                if answer is None:  # it was there before
+                    raise lost(self._run_id, self._client.where)
+                if answer.held:
+                    return
                 if answer.over:
                     raise GraflowError(f"the lock {self.key!r} cannot be waited for: the run has ended")
                 look.expect(answer)
                 await look.sleep()
 
-    async def _take(self, token: str, ticket: bytes = b"") -> Answer:
+    async def _take(self, token: str, ticket: bytes) -> Answer:
         answer = await locks.take(self._client, self._run_id, self._name, token, self._span, ticket)
         if answer is None:
             raise unknown(self._run_id)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Look:
     """One wait, as an ``async with``. Once it is entered nothing that is published goes unheard: so one looks, and sleeps until the next look.
 
-    ``told`` says whether a message is a reason to look. A connection that was made anew always is.
+    ``told`` says whether a message is a reason to look. A connection that was made anew always is, and a server that was emptied.
     """
 
     __slots__ = ("_channel", "_client", "_news", "_over", "_subscription", "_waiting")
@@ -60,6 +60,7 @@ class Look:
             self.wake()
 
     async def __aenter__(self) -> Self:
+        await self._waiting.epochs.begin()
         self._subscription = await self._waiting.listen(self._channel, self._hear)
         _asleep.setdefault(self._waiting, set()).add(self)
         return self

@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as LinkTimeoutError
 
 from graflow.backends.redis import faults
 from graflow.backends.redis.client import FAILURES
+from graflow.backends.redis.epochs import Epochs
 from graflow.backends.redis.faults import Remedy
 from graflow.backends.redis.link import Link, pack
 from graflow.errors import BackendUnavailableError, GraflowError
@@ -114,6 +115,7 @@ class Waiting:
         self, client: RedisClient, *, ping_every: float = PING_EVERY, pong_within: float = PONG_WITHIN, patience: float = PATIENCE
     ) -> None:
         self._client = client
+        self.epochs: Epochs = Epochs(client, self)
         self._ping_every = ping_every
         self._pong_within = pong_within
         self._patience = patience
@@ -168,9 +170,15 @@ class Waiting:
                 raise
         return subscription
 
+    def look_again(self) -> None:
+        """Tell every listener that messages may have been missed, and that things are not as they were: each looks again."""
+        for topic in self._topics.values():
+            self._tell_soon(topic, None)
+
     async def close(self) -> None:
         """Disconnect. Subscriptions that are being made fail, the others hear nothing more."""
         self._closed = True
+        await self.epochs.close()
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
@@ -337,6 +345,7 @@ class Waiting:
             except TimeoutError:
                 if self._topics and link.heard <= last and link.alive:
                     self._ask(link, b"PING", [None])
+                    self.epochs.doubt()
                     last = loop.time()
                 else:
                     last = max(link.heard, last + self._ping_every)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from graflow.backends.redis.blobs import from_text
+from graflow.backends.redis.deadlines import Deadlines
 from graflow.backends.redis.image import RunImage
 from graflow.backends.redis.presence import Presence
 from graflow.backends.redis.scripts.runs import BUDGET, CONTROL
-from graflow.errors import BackendUnavailableError, RunLostError, UnknownRunError
+from graflow.errors import BackendUnavailableError, RunError, RunLostError, UnknownRunError
 
 if TYPE_CHECKING:
     from graflow.backends.redis.client import RedisClient
@@ -28,7 +29,6 @@ UNWINDING: Final = 5.0
 RECENT: Final = 256
 """runs that were begun here and are remembered until their handle is made"""
 
-_pulse: Final = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, msgspec.Raw]).decode
 _word: Final = msgspec.msgpack.Decoder(tuple[str, int, str, int, msgspec.Raw]).decode
 _whole: Final = msgspec.msgpack.Decoder(tuple[list[msgspec.Raw], list[msgspec.Raw]]).decode
 _NOTHING: Final = b"\xc2"
@@ -40,13 +40,15 @@ class Watched:
     ``live`` is how many of its attempts were in somebody's hands when that was said.
     """
 
-    __slots__ = ("__weakref__", "asked", "live", "lost", "run_id", "state", "waiters", "whole", "words")
+    __slots__ = ("__weakref__", "alive", "asked", "live", "lost", "run_id", "state", "waiters", "whole", "words")
 
     def __init__(self, run_id: str) -> None:
         self.run_id: str = run_id
         self.state: str | None = None
         self.live: int = 0
         self.lost: bool = False
+        self.alive: bool = False
+        """whether it was there when it was last seen, and not over: it cannot have been forgotten in good order"""
         self.asked: bool = False
         """whether the scripts know that this process wants to be told"""
         self.words: int = 0
@@ -63,6 +65,7 @@ class Watched:
     def take(self, state: str, live: int) -> None:
         """The scripts say where the run stands."""
         self.state, self.live = state, live
+        self.alive = not self.is_over
         self.words += 1
         self.wake()
 
@@ -89,8 +92,8 @@ class RunWatch:
         self._beginning = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
         self.presence: Presence = Presence(client)
-        self._epoch = b""
-        """which life of the server this is; empty until a worker has been there"""
+        waiting.epochs.on_pulse.append(self.presence.hear)
+        self.deadlines: Deadlines = Deadlines(client)
 
     async def begin(self) -> None:
         """Listen, from the first time on."""
@@ -98,15 +101,8 @@ class RunWatch:
             return
         async with self._beginning:
             if not self._subscriptions:
-                # Before anything is submitted: the next pulse may be that of a server which was emptied in between.
-                self._epoch = await self._client.insist(self._ask_epoch)
-                inbox = await self._waiting.listen(self.inbox, self._hear)
-                pulse = await self._waiting.listen(f"{self._client.keys.prefix}pulse", self._feel)
-                self._subscriptions += (inbox, pulse)
-
-    async def _ask_epoch(self) -> bytes:
-        epoch: Any = await self._client.commands.get(f"{self._client.keys.prefix}epoch")
-        return bytes(epoch or b"")
+                await self._waiting.epochs.begin()
+                self._subscriptions.append(await self._waiting.listen(self.inbox, self._hear))
 
     async def close(self) -> None:
         """Stop listening; whoever still waits is told that the connection is closed."""
@@ -114,6 +110,7 @@ class RunWatch:
             await subscription.close()
         self._subscriptions.clear()
         await self.presence.close()
+        await self.deadlines.close()
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait((self._looking,))
@@ -132,7 +129,20 @@ class RunWatch:
         """A run was submitted here, with the inbox among those to be told."""
         watched = self.watched(run_id)
         watched.asked, watched.lost, watched.state, watched.whole = True, False, None, None
+        watched.alive = True
         self._recent.append(watched)  # until somebody holds it
+
+    def seen(self, run_id: str, *, alive: bool) -> None:
+        """A run was looked at, and was over or not."""
+        watched = self.watched(run_id)
+        watched.alive = alive
+        if alive:
+            self._recent.append(watched)
+
+    def missing(self, run_id: str) -> RunError:
+        """The error for a run that is not there: it was never, has been forgotten in good order, or is lost."""
+        watched = self._watched.get(run_id)
+        return lost(run_id, self._client.where) if watched is not None and watched.alive else unknown(run_id)
 
     def image_of(self, run_id: str) -> RunImage | None:
         """A run as it ended, if that was small enough to come with the word of its end."""
@@ -195,12 +205,14 @@ class RunWatch:
             words = watched.words
             reply = await self._client.call(CONTROL, (self._client.shift, BUDGET, watched.run_id, "watch", self.inbox))
             if reply[0] == b"unknown":
-                if watched.asked:
+                if watched.asked or watched.alive:
                     watched.lost = True
                     watched.wake()
                     return
                 raise unknown(watched.run_id)
             watched.asked = True
+            if reply[1] not in (b"r", b"suspended"):
+                self.deadlines.forget(watched.run_id, reply[3])
             if watched.words == words:
                 return watched.take(reply[1].decode(), reply[2])
             if watched.is_over:
@@ -212,23 +224,14 @@ class RunWatch:
         if payload is None:
             self._look_again()
             return
-        run_id, _, state, live, whole = _word(payload)
+        run_id, generation, state, live, whole = _word(payload)
         if state not in ("r", "suspended"):
             self.presence.forget(run_id)
+            self.deadlines.forget(run_id, generation)
         watched = self._watched.get(run_id)
         if watched is not None:
             watched.whole = None if bytes(whole) == _NOTHING else bytes(whole)
             watched.take(state, live)
-
-    def _feel(self, payload: bytes | None) -> None:
-        """The pulse of the workers tells which server this is: another epoch means that it was emptied."""
-        if payload is None:
-            return
-        epoch, consumer, info = map(from_text, _pulse(payload))
-        self.presence.hear(consumer.decode(), info)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._look_again()
 
     def _look_again(self) -> None:
         if self._looking is None or self._looking.done():

@@ -81,14 +81,33 @@ local function enqueue(stream, text, who)
   added[stream] = (added[stream] or 0) + 1
 end
 
-local function delay(stream, text, due)
-  local first = call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
-  call('ZADD', P .. 'delayed', string.format('%.0f', due), stream .. '\n' .. text)
-  if not first[2] or due < tonumber(first[2]) then
+-- When the first of what is put off is due, nil for never: attempts, and what runs may take at most. Most of the time there is neither, and one call
+-- says so, for this is asked with every call that hands something out.
+local function first_due()
+  if call('EXISTS', P .. 'delayed', P .. 'deadlines') == 0 then return nil end
+  local first
+  for _, name in ipairs({ 'delayed', 'deadlines' }) do
+    local due = tonumber(call('ZRANGE', P .. name, 0, 0, 'WITHSCORES')[2])
+    if due and not (first and first <= due) then first = due end
+  end
+  return first
+end
+
+local function set_due(set, member, due)
+  local first = first_due()
+  call('ZADD', P .. set, string.format('%.0f', due), member)
+  if not first or due < first then
     -- Whoever sleeps until the next one is due must look again.
     call('XADD', P .. 'tick', 'MAXLEN', 16, '*', 'm', '')
     call('EXPIRE', P .. 'tick', 86400)
   end
+end
+
+-- An attempt of a run goes to its stream when its time has come. The run knows of it, so that its end takes it away.
+local function delay(run, stream, text, due)
+  local member = stream .. '\n' .. text
+  set_due('delayed', member, due)
+  call('SADD', P .. 'later:' .. run, member)
 end
 
 -- A stream that was empty has a life span, and may be new; one with work in it has an owner.

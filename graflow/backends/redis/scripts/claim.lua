@@ -6,7 +6,7 @@
 -- A read that brought something found the streams empty from which it brought nothing: they are not looked at again, the next read does that.
 
 local consumer, wanted = ARGV[4], ARGV[5]
-local out = { deliveries = {}, continuations = {}, odd = {} }
+local out = { consumer = consumer, deliveries = {}, continuations = {}, odd = {} }
 local emptied, brought, brought_from, woken = {}, 0, {}, false
 local entries, again = unpacked(ARGV[3]), ARGV[6] == '1'
 if #entries > 0 and not again then

@@ -13,8 +13,8 @@ if what == 'cancel' then -- reason, token
   elseif field(r, 'token of end') == ARGV[6] then
     answer = 2
   end
-elseif what == 'expire' then -- reason: execute(timeout=) ran out
-  if not M.is_over(r) then
+elseif what == 'expire' then -- reason, generation: execute(timeout=) ran out; of a run that was begun anew meanwhile it says nothing
+  if not M.is_over(r) and r.v[GENERATION] == tonumber(ARGV[6]) then
     M.finish(r, 'failed', 'timeout', nil, ARGV[5])
     answer = 1
   end

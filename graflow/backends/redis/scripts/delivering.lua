@@ -113,6 +113,53 @@ local function drop_entry(stream, id)
   add(dropped[stream], id)
 end
 
+-- ---- what has cost workers their lives ----
+--
+-- Of all that a worker held when it died, one may have killed it, and nobody knows which. They are put back in line together and taken together again:
+-- fifty that were innocent went to the dead letters along with the one that was not. So which of them it was is found out in time. At first all of
+-- them start again at once and together, as most deaths are nobody's fault. One that would be given up for one more death is only handed to who holds
+-- no other that has cost anybody; until then it is put off, the longer the more of them there are, lest they keep the server busy.
+--
+-- The hash risks:<consumer> holds what those in its hands have cost, by their tokens. It is read when another of them comes, and nobody clears up
+-- after those that were settled meanwhile but whoever reads it.
+
+local LAST_CHANCE = 3 -- MOST_LOST in leases.py
+local APART, FARTHEST = 100, 10000 -- ms
+local apart = 0 -- how many were put off
+local risk -- what the costliest in the consumer's hands has cost
+
+local function is_held(stream, id, consumer)
+  local found = redis.pcall('XPENDING', P .. 'q:' .. stream, 'g', id, id, 1, consumer)
+  return not found.err and #found > 0
+end
+
+local function find_risk(key, consumer)
+  risk = 0
+  local flat = call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    local stream, id = string.match(flat[i], '^(.*) (%S+)$')
+    if is_held(stream, id, consumer) then risk = math.max(risk, tonumber(flat[i + 1])) else call('HDEL', key, flat[i]) end
+  end
+end
+
+-- Whether one that has cost workers can be in these hands, beside what is there.
+local function admit(stream, id, cost, consumer)
+  local key, token = P .. 'risks:' .. consumer, stream .. ' ' .. id
+  if call('HEXISTS', key, token) == 1 then return true end -- it has been there before: the reply was lost
+  if not risk then find_risk(key, consumer) end
+  if risk > 0 and math.max(risk, cost) >= LAST_CHANCE then return false end
+  risk = math.max(risk, cost)
+  call('HSET', key, token, cost)
+  call('EXPIRE', key, 86400)
+  return true
+end
+
+local function put_apart(r, stream, id, text)
+  apart = apart + 1
+  drop_entry(stream, id)
+  delay(r.id, stream, text, M.now() + math.min(APART * (call('SCARD', P .. 'later:' .. r.id) + 1), FARTHEST))
+end
+
 -- {stream, id, message, iteration, how it was made, inputs, whether others have refused it: then who can run it tells that it has started}
 local function deliver(stream, id, text, m, again, out)
   local run, generation, n, cycle, attempt = m[2], m[4], m[5], m[6], m[7]
@@ -125,6 +172,13 @@ local function deliver(stream, id, text, m, again, out)
   if not M.is_running(r, n, cycle, attempt) then
     if again then r.v[LIVE] = r.v[LIVE] - 1 end -- it was counted when it was handed out, and nobody will settle it
     return drop_entry(stream, id)
+  end
+  if m[9] > 0 then
+    if again and not is_held(stream, id, out.consumer) then return end -- it was put off before, and the reply lost
+    if not admit(stream, id, m[9], out.consumer) then
+      if again then r.v[LIVE] = r.v[LIVE] - 1 end
+      return put_apart(r, stream, id, text)
+    end
   end
   local rec = M.rec(r, n)
   local made, iterated = false, M.is_special(r, n) and M.extra(r, n)[ITERATED] == 1
@@ -170,31 +224,42 @@ end
 
 -- Work whose time has come goes to its stream; so many at once, and the rest next time. Returns when the next one is due, -1 for none.
 local PROMOTED = 128
-local function promote()
-  local first = call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
-  if not first[1] then return -1 end
-  if tonumber(first[2]) > M.now() then return tonumber(first[2]) - M.now() end
-  local due = call('ZRANGEBYSCORE', P .. 'delayed', '-inf', string.format('%.0f', M.now()), 'LIMIT', 0, PROMOTED)
-  for _, member in ipairs(due) do
-    local stream, text = string.match(member, '^([^\n]*)\n(.*)$')
-    if stream == '!deadline' then
-      local m = unpacked(text)
-      local r = M.load(m[1])
-      if r and r.v[GENERATION] == m[2] and not M.is_over(r) and not r.ended then
-        M.finish(r, 'failed', 'timeout', nil, m[3])
-        M.settle_down(r)
-        r.worked = true
-      end
-    elseif string.sub(text, 1, 1) == '\1' then -- put in by hand, not by a run
-      call('XADD', P .. 'q:' .. stream, '*', 't', string.sub(text, 14))
-      added[stream] = (added[stream] or 0) + 1
-    else
-      enqueue(stream, text)
-    end
+local function due_now(set)
+  return call('ZRANGEBYSCORE', P .. set, '-inf', string.format('%.0f', M.now()), 'LIMIT', 0, PROMOTED)
+end
+
+local function put_in_line(member)
+  local stream, text = string.match(member, '^([^\n]*)\n(.*)$')
+  if string.sub(text, 1, 1) == '\1' then -- put in by hand, not by a run
+    call('XADD', P .. 'q:' .. stream, '*', 't', string.sub(text, 14))
+    added[stream] = (added[stream] or 0) + 1
+  else
+    local known, m = pcall(unpacked, text)
+    if known and type(m) == 'table' and type(m[2]) == 'string' then call('SREM', P .. 'later:' .. m[2], member) end
+    enqueue(stream, text)
   end
-  many('ZREM', P .. 'delayed', due)
-  first = call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
-  return first[1] and math.max(0, tonumber(first[2]) - M.now()) or -1
+end
+
+local function end_overdue(id)
+  local r = M.load(id)
+  if not r or M.is_over(r) then return end
+  M.finish(r, 'failed', 'timeout', nil, field(r, 'overdue') or '')
+  M.settle_down(r)
+  r.worked = true
+end
+
+local function promote()
+  local first = first_due()
+  if not first then return -1 end
+  if first <= M.now() then
+    local due, overdue = due_now('delayed'), due_now('deadlines')
+    for _, id in ipairs(overdue) do end_overdue(id) end
+    for _, member in ipairs(due) do put_in_line(member) end
+    many('ZREM', P .. 'delayed', due)
+    many('ZREM', P .. 'deadlines', overdue)
+    first = first_due()
+  end
+  return first and math.max(0, first - M.now()) or -1
 end
 
 -- wanted: {free slots, streams, streams of the lower priorities or false, how many come before one of those} for each handler
@@ -230,9 +295,11 @@ local function fetch(consumer, wanted, out, is_likely)
 end
 
 local function delete_dropped(emptied)
+  local number = -apart
   for stream, ids in pairs(dropped) do
     many('XDEL', P .. 'q:' .. stream, ids)
     emptied[stream] = true
-    call('HINCRBY', P .. 'counts', 'dropped', #ids)
+    number = number + #ids
   end
+  if number > 0 then call('HINCRBY', P .. 'counts', 'dropped', number) end
 end

@@ -14,7 +14,7 @@ call('SET', P .. 'once:' .. ARGV[7], 1, 'EX', 60)
 if wait > 0 then
   -- The number keeps two equal messages apart, and the order of those that are due together.
   local number = string.format('%012d', call('HINCRBY', P .. 'counts', 'delayed', 1))
-  delay(stream, '\1' .. number .. text, M.now() + wait)
+  set_due('delayed', stream .. '\n\1' .. number .. text, M.now() + wait)
   call('HINCRBY', P .. 'counts', 'enqueued', 1)
 else
   call('XADD', P .. 'q:' .. stream, '*', 't', text)

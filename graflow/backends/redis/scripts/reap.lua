@@ -57,6 +57,7 @@ for _, stream in ipairs(call('SMEMBERS', P .. 'streams')) do
     local consumer = fields_of(flat)
     if not is_alive(consumer.name) then
       lost[consumer.name] = true
+      call('UNLINK', P .. 'risks:' .. consumer.name)
       local pending = consumer.pending > 0 and reaped < most and call('XPENDING', key, 'g', '-', '+', most - reaped, consumer.name) or {}
       for _, p in ipairs(pending) do
         local entry = call('XRANGE', key, p[1], p[1])[1]
@@ -86,7 +87,7 @@ for _, consumer in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', string.fo
 end
 if gone and call('ZCARD', P .. 'leases') > 0 then call('ZADD', P .. 'leases', 'GT', string.format('%.0f', M.now() + LINGERS), LOOK_AGAIN) end
 -- The dead may have been the only ones who knew when the next work is due, and a read of theirs may be told of it instead of one of the living.
-if (gone or again) and call('EXISTS', P .. 'delayed') == 1 then call('XADD', P .. 'tick', 'NOMKSTREAM', 'MAXLEN', 16, '*', 'm', '') end
+if (gone or again) and call('EXISTS', P .. 'delayed', P .. 'deadlines') > 0 then call('XADD', P .. 'tick', 'NOMKSTREAM', 'MAXLEN', 16, '*', 'm', '') end
 carry_out()
 write_back()
 settle_streams(emptied)

@@ -69,5 +69,5 @@ function M.refuse(r, n, cycle, attempt, worker, stream, text, err, because)
   end
   r.v[LACKING] = 1
   write(r, 'U' .. n, pack({ cycle, attempt, since, tries + 1, refusers, reasons, data }))
-  delay(stream, text, M.now() + math.min(1000 * 2 ^ math.min(tries, 10), LONGEST_PAUSE, left))
+  delay(r.id, stream, text, M.now() + math.min(1000 * 2 ^ math.min(tries, 10), LONGEST_PAUSE, left))
 end

@@ -6,7 +6,7 @@
 -- The first write is XACK, which a full server allows: what is in work must be able to drain.
 
 local consumer, wanted = ARGV[4], ARGV[5]
-local out = { deliveries = {}, continuations = {}, odd = {} }
+local out = { consumer = consumer, deliveries = {}, continuations = {}, odd = {} }
 local answers, emptied, acked = {}, {}, {}
 
 -- Values that were written beforehand, under a name of the attempt's own and for a while: from now on the run keeps them.

@@ -110,7 +110,8 @@ touch(top).e = 1
 M.settle_down(r)
 r.worked = true
 if timeout > 0 and not r.ended then
-  delay('!deadline', pack({ id, v[GENERATION], 'the run did not end within ' .. a[13] .. ' s' }), M.now() + timeout)
+  write(r, 'overdue', 'the run did not end within ' .. a[13] .. ' s')
+  set_due('deadlines', id, M.now() + timeout)
 end
 carry_out()
 if #ARGV > 3 then

@@ -86,7 +86,7 @@ local function send_starts(r)
     local stream = M.rec(r, s[1])[STREAM]
     if stream == '' then stream = r.stream or DEFAULT_STREAM end -- a group whose policy is asked
     local text, who = message(r, s[1], s[2], s[3], s[5], 0)
-    if s[4] > 0 then delay(stream, text, M.now() + s[4]) else enqueue(stream, text, who) end
+    if s[4] > 0 then delay(r.id, stream, text, M.now() + s[4]) else enqueue(stream, text, who) end
   end
 end
 
@@ -147,12 +147,24 @@ local function notify(r)
   for _, inbox in ipairs(unpacked(watching)) do call('PUBLISH', inbox, text) end
 end
 
+-- A run that is over needs no time limit, and its attempts that wait for their time need not come: where no worker lives, they would stay for ever.
+local function forget_due(r)
+  if call('EXISTS', P .. 'delayed', P .. 'deadlines') == 0 then return end
+  call('ZREM', P .. 'deadlines', r.id)
+  local later = call('SMEMBERS', P .. 'later:' .. r.id)
+  if #later == 0 then return end
+  many('ZREM', P .. 'delayed', later)
+  call('UNLINK', P .. 'later:' .. r.id)
+end
+
 -- First what others may read before the call is over: attempts on their streams, and results.
 local function carry_out()
   for _, r in ipairs(touched) do
-    if r.ended and r.st == 'r' then end_run(r) end
+    local ends = r.ended and r.st == 'r'
+    if ends then end_run(r) end
     M.put_off_agenda(r)
     send_starts(r)
+    if ends then forget_due(r) end
     send_stops(r)
     r.starts, r.stops = {}, {}
     write_results(r)
