@@ -251,21 +251,26 @@ class Coordinator(Protocol):
         """The run's events from its start, or after one of them; ends with ``run_finished``."""
         ...
 
-    # ---- barriers (design 5) ----
+    # ---- barriers (design 5): with run_id= one of that run, which goes when the run ends; else one that all who name it share ----
 
-    async def create_barrier(self, group_id: str, parties: int) -> None:
-        """A barrier that opens once, when so many parties have arrived."""
+    async def create_barrier(self, group_id: str, parties: int, *, run_id: str | None = None) -> None:
+        """A barrier that opens once, when so many parties have arrived; creating it again with as many changes nothing.
+
+        Raises:
+            ConfigurationError: it exists with other parties, or ``parties`` is no number of them.
+            UnknownRunError: no such run, or it is over.
+        """
         ...
 
-    async def signal_barrier(self, group_id: str, party: str) -> bool:
+    async def signal_barrier(self, group_id: str, party: str, *, run_id: str | None = None) -> bool:
         """A party arrives; True for the one that opens the barrier. A party that signals twice counts once."""
         ...
 
-    async def wait_barrier(self, group_id: str, timeout: float | None = None) -> bool:
-        """Until the barrier is open; False when ``timeout`` seconds pass first."""
+    async def wait_barrier(self, group_id: str, timeout: float | None = None, *, run_id: str | None = None) -> bool:
+        """Until the barrier is open; False when ``timeout`` seconds pass first, it is removed, or its run ends."""
         ...
 
-    async def cleanup_barrier(self, group_id: str) -> None:
+    async def cleanup_barrier(self, group_id: str, *, run_id: str | None = None) -> None:
         """Forget a barrier."""
         ...
 

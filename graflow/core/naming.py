@@ -22,6 +22,15 @@ def check_id(value: Any, what: str) -> str:
     return value
 
 
+def is_text(value: str) -> bool:
+    """Whether it can be written down: half of a surrogate pair, as in an undecodable file name, cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def duplicate_error(node_id: str, where: str) -> DuplicateTaskError:
     """The error for two different nodes of one id."""
     return DuplicateTaskError(

@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from graflow.backends.barriers import run_is_over
 from graflow.backends.memory.barrier import MemoryBarriers
 from graflow.backends.memory.channel import MemoryChannel
 from graflow.backends.memory.run import MemoryDelivery, MemoryRun, RunRecord
@@ -47,7 +48,7 @@ class MemoryCoordinator(MemoryBarriers):
     """
 
     def __init__(self, queue: MemoryTaskQueue, clock: Clock, *, retention: float, seal: Callable[..., Any] | None) -> None:
-        super().__init__()
+        super().__init__(self._check_running)
         self._queue = queue
         self._clock = clock
         self._retention = retention
@@ -213,6 +214,7 @@ class MemoryCoordinator(MemoryBarriers):
             return
         run.close()
         self._queue.withdraw(run.options.run_id)
+        self.forget_barriers_of(run.options.run_id)
         if run.options.remembered:
             self._remembered.pop(run.options.run_id, None)  # lest an earlier run of that id decide the place in the order of ending
             self._remembered[run.options.run_id] = (self._clock.monotonic() + self._retention, run.record)
@@ -342,6 +344,13 @@ class MemoryCoordinator(MemoryBarriers):
             raise UnknownRunError(f"run {run_id!r} is over", run_id=run_id)
         return run
 
+    def _check_running(self, run_id: str) -> None:
+        run = self._runs.get(run_id)
+        if run is None:
+            self._record(run_id)
+        if run is None or run.is_over:
+            raise run_is_over(run_id)
+
     def _record(self, run_id: str) -> RunRecord:
         self._forget_expired()
         record = self._records.get(run_id)
@@ -364,8 +373,7 @@ class MemoryCoordinator(MemoryBarriers):
             await run.settled()
         self._remembered.clear()
         self._queue.close()
-        for group_id in self.barriers():
-            await self.cleanup_barrier(group_id)
+        self.forget_all_barriers()
 
     def _count_in_flight(self) -> int:
         return sum(len(run.live) for run in self._runs.values())

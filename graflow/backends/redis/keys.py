@@ -118,9 +118,9 @@ class Keys:
         """The reply to an operation that must not happen twice, for one that is sent again."""
         return f"{self.prefix}once:{operation}"
 
-    def barrier(self, group: str) -> str:
-        """Hash: the state of a barrier."""
-        return f"{self.prefix}bar:{group}"
+    def barrier(self, group: str, run_id: str | None = None) -> str:
+        """Hash: the state of a barrier, of a run or of none. A run's id may hold colons, so its length in bytes says where it ends."""
+        return f"{self.prefix}bar:{group}" if run_id is None else f"{self.prefix}rbar:{len(run_id.encode())}:{run_id}:{group}"
 
     # ---- pub/sub channels ----
 
@@ -133,9 +133,9 @@ class Keys:
         return f"{self.prefix}told:{run_id}"
 
     def changed(self, run_id: str) -> str:
-        """A key of a run's channel was set, or a lock freed; the payload is the key."""
+        """A key of a run's channel was set, whose name is the payload; a lock was freed, a barrier of the run opened; without any, the run ended."""
         return f"{self.prefix}changed:{run_id}"
 
     def door(self, group: str) -> str:
-        """A barrier has opened."""
+        """A barrier of no run has opened."""
         return f"{self.prefix}door:{group}"
