@@ -88,9 +88,12 @@ def test_a_workflow_in_a_package_runs_on_workers(write: Write, project: Path, se
     assert finish(by_name).out == "shop.night\n"
 
 
-def test_without_workers_of_its_own_it_waits_for_those_that_there_are(write: Write, project: Path, server: RedisServer) -> None:
+def test_without_workers_of_its_own_it_says_that_there_are_none_and_waits(write: Write, project: Path, server: RedisServer) -> None:
     write("flow.py", "@task\nasync def t(): return 'done elsewhere'")
     waiting = begin(project, "run", "flow.py:t", "--redis", server.url, "--namespace", "there", "--quiet")
+    assert waiting.stderr is not None
+    says = "graflow: no worker takes t: none serves the queue 'default' with the handler 'coroutine'; start one with graflow-aworker "
+    assert next(line for line in waiting.stderr if line.startswith("graflow: ")) == says + "--app MODULE --queues default --handlers coroutine\n"
     command = [sys.executable, "-c", "from graflow.worker.main import main; main()", "--app", "flow", "--redis", server.url]
     worker = subprocess.Popen([*command, "--namespace", "there"], cwd=project, env=environment(), stderr=subprocess.DEVNULL)
     try:
