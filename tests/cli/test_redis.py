@@ -93,7 +93,10 @@ def test_without_workers_of_its_own_it_says_that_there_are_none_and_waits(write:
     waiting = begin(project, "run", "flow.py:t", "--redis", server.url, "--namespace", "there", "--quiet")
     assert waiting.stderr is not None
     says = "graflow: no worker takes t: none serves the queue 'default' with the handler 'coroutine'; start one with graflow-aworker "
-    assert next(line for line in waiting.stderr if line.startswith("graflow: ")) == says + "--app MODULE --queues default --handlers coroutine\n"
+    assert (
+        next(line for line in waiting.stderr if line.startswith("graflow: "))
+        == says + "--app MODULE --queues default --handlers coroutine\n"
+    )
     command = [sys.executable, "-c", "from graflow.worker.main import main; main()", "--app", "flow", "--redis", server.url]
     worker = subprocess.Popen([*command, "--namespace", "there"], cwd=project, env=environment(), stderr=subprocess.DEVNULL)
     try:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from graflow.backends.redis.keys import PRIORITIES, Keys, parse_stream, stream_name
 from graflow.errors import ConfigurationError
 
-NO_METHODS = {"namespace", "partition"}
+NO_METHODS = {"namespace", "partition", "topics"}
 
 
 def every_name(keys: Keys) -> list[str]:

@@ -93,7 +93,9 @@ class RedisBackend:
     @property
     def place(self) -> str:
         """Server, database and namespace, without what they are reached with."""
-        return f"{self.client.where}/{self.client.keys.namespace}"
+        client = self.client
+        database = f"/{client.settings.db}" if client.settings.db else ""
+        return f"{client.where}{database}/{client.keys.namespace}"
 
     async def living(self) -> frozenset[str]:
         """The workers that hold a lease now, by id."""

@@ -101,7 +101,7 @@ class RunWatch:
                 # Before anything is submitted: the next pulse may be that of a server which was emptied in between.
                 self._epoch = await self._client.insist(self._ask_epoch)
                 inbox = await self._waiting.listen(self.inbox, self._hear)
-                pulse = await self._waiting.listen(f"{self._client.keys.prefix}pulse", self._feel)
+                pulse = await self._waiting.listen(self._client.keys.pulse, self._feel)
                 self._subscriptions += (inbox, pulse)
 
     async def _ask_epoch(self) -> bytes:

@@ -5,7 +5,7 @@
 -- touched.
 -- Messages on door:<group>, or changed:<run>, where the run's end is told too: "\1" and "1<birth>" it is open, "0<birth>" it has been removed.
 
-local P, call = KEYS[1], redis.call
+local P, T, call = KEYS[1], KEYS[2] or KEYS[1], redis.call
 local run, group = ARGV[1], ARGV[2]
 local key = run == '' and P .. 'bar:' .. group or P .. 'rbar:' .. #run .. ':' .. run .. ':' .. group
 
@@ -17,7 +17,7 @@ local function touch()
 end
 
 local function tell(word, birth)
-  call('PUBLISH', P .. (run == '' and 'door:' .. group or 'changed:' .. run), '\1' .. word .. birth)
+  call('PUBLISH', T .. (run == '' and 'door:' .. group or 'changed:' .. run), '\1' .. word .. birth)
 end
 
 -- Operations that must not happen twice leave their answer, for one whose answer was lost and which is sent again.
