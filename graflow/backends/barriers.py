@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from graflow.core.clock import is_wait
 from graflow.core.naming import is_text
 from graflow.errors import ConfigurationError, UnknownRunError
 
@@ -21,6 +22,12 @@ def check_place(group_id: Any, run_id: Any) -> None:
     check_name(group_id, "group_id")
     if run_id is not None:
         check_name(run_id, "run_id")
+
+
+def check_timeout(timeout: Any) -> None:
+    """Raise a ConfigurationError for what does not say how long to wait."""
+    if not is_wait(timeout):
+        raise ConfigurationError(f"timeout={timeout!r}: give the seconds to wait, or None for as long as it takes", setting="timeout")
 
 
 def check_name(value: Any, setting: str) -> None:

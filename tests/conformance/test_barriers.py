@@ -146,6 +146,14 @@ async def test_what_is_no_name_is_refused(barriers: Coordinator, name: Any) -> N
         assert caught.value.setting == setting
 
 
+@pytest.mark.parametrize("timeout", ["x", float("nan"), True])
+async def test_a_wait_that_makes_no_sense_is_refused(barriers: Coordinator, timeout: Any) -> None:
+    await barriers.create_barrier("g", 1)
+    with pytest.raises(ConfigurationError, match=r"timeout=.*: give the seconds to wait, or None for as long as it takes") as caught:
+        await barriers.wait_barrier("g", timeout)
+    assert caught.value.setting == "timeout"
+
+
 # ---- of a run ------------------------------------------------------------------------------------------------------
 
 

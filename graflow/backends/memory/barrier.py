@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from graflow.backends.barriers import check_name, check_parties, check_place, other_parties, unknown_barrier
+from graflow.backends.barriers import check_name, check_parties, check_place, check_timeout, other_parties, unknown_barrier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +58,7 @@ class MemoryBarriers:
     async def wait_barrier(self, group_id: str, timeout: float | None = None, *, run_id: str | None = None) -> bool:
         """Until the barrier is open; False when ``timeout`` seconds pass first, or when it goes."""
         barrier = self._known(group_id, run_id)
+        check_timeout(timeout)
         try:
             async with asyncio.timeout(timeout):
                 await barrier.door.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from graflow.backends.barriers import check_name, check_parties, check_place, other_parties, run_is_over, unknown_barrier
+from graflow.backends.barriers import check_name, check_parties, check_place, check_timeout, other_parties, run_is_over, unknown_barrier
 from graflow.backends.redis.asking import operation
 from graflow.backends.redis.looking import Look
 from graflow.backends.redis.scripts import barriers
@@ -58,6 +58,7 @@ class RedisBarriers:
             BackendUnavailableError: the backend was closed, or is away for too long. The barrier may still open.
         """
         place = _place(group_id, run_id)
+        check_timeout(timeout)
         waits = timeout is None or timeout > 0
         try:
             async with asyncio.timeout(timeout if waits else None):  # with no time to wait there is still time to look
