@@ -102,7 +102,7 @@ class Slots(Protocol):
 
 
 class QueueMetrics(msgspec.Struct, frozen=True):
-    """A queue at one moment.
+    """The queues at one moment, all of them or one.
 
     Attributes:
         depth: attempts that could start now.
@@ -128,7 +128,7 @@ class TaskQueue(Protocol):
         """Put an attempt in line, ``delay`` seconds from now.
 
         Raises:
-            QueueFullError: the queue has reached its limit.
+            QueueFullError: as many attempts wait as may.
         """
         ...
 
@@ -140,8 +140,8 @@ class TaskQueue(Protocol):
         """Whether nothing waits, delayed attempts included."""
         ...
 
-    async def metrics(self) -> QueueMetrics:
-        """Depth, age and counts."""
+    async def metrics(self, queue: str | None = None) -> QueueMetrics:
+        """Depth, age and counts of all queues together; of one queue its ``depth``, ``in_flight`` and ``oldest_age``, while the rest is 0."""
         ...
 
 

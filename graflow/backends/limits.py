@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 from graflow.core.clock import is_number
-from graflow.errors import ConfigurationError
+from graflow.errors import ConfigurationError, QueueFullError
+
+if TYPE_CHECKING:
+    from graflow.core.plan import Plan
 
 LONGEST: Final = 100 * 365 * 86_400
 """seconds; a server takes a life span that is much longer for a mistake, when the first run ends"""
+
+
+def queue_full(queue: str, limit: int) -> QueueFullError:
+    """The error for an attempt that finds no room: the limit is one for all queues, so the queue it would go to may be short itself."""
+    what = f"queue {queue!r} takes nothing more: {limit} attempts wait in all queues together, as many as may"
+    return QueueFullError(f"{what}; let workers catch up, or raise the limit", queue=queue, limit=limit)
+
+
+def first_queue(plan: Plan, start: int | None) -> str:
+    """The queue that the first attempt of a run goes to."""
+    for task in islice(plan.tasks, start or 0, None):
+        if task is not None:
+            return str(task.options.queue)
+    mapped = next((group.mapping for group in plan.groups if group is not None and group.mapping is not None), None)
+    return "default" if mapped is None else str(mapped.task.options.queue)
 
 
 def check_limits(retention: Any, queue_limit: Any) -> None:

@@ -37,7 +37,7 @@ def fault_in_label(value: Any) -> str | None:
 
 def check_label(value: Any, what: str) -> None:
     """Raise a GraphError for what will not do as the name of a queue or handler."""
-    if fault := fault_in_label(value):
+    if fault := fault_in_label(check_id(value, what)):
         raise GraphError(f"{what}{value!r}: {fault}")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from graflow.backends.barriers import run_is_over
+from graflow.backends.limits import first_queue
 from graflow.backends.memory.barrier import MemoryBarriers
 from graflow.backends.memory.channel import MemoryChannel
 from graflow.backends.memory.run import MemoryDelivery, MemoryRun, RunRecord
@@ -77,7 +78,7 @@ class MemoryCoordinator(MemoryBarriers):
             await unwinding.settled()  # two runs of one id at the same time would use one channel
             if times_closed != self._times_closed:
                 raise GraflowError(f"run {options.run_id!r} was not begun: the engine was closed while the run before it unwound")
-        self._queue.check_room()
+        self._queue.check_room(lambda: first_queue(plan, options.start if options.start is not None else plan.start))
         inputs = {key: self._sealed(value, f'inputs["{key}"]') for key, value in options.inputs.items()}
         self._check_bound(plan)
         record = RunRecord(plan, options)
@@ -375,8 +376,10 @@ class MemoryCoordinator(MemoryBarriers):
         self._queue.close()
         self.forget_all_barriers()
 
-    def _count_in_flight(self) -> int:
-        return sum(len(run.live) for run in self._runs.values())
+    def _count_in_flight(self, queue: str | None) -> int:
+        if queue is None:
+            return sum(len(run.live) for run in self._runs.values())
+        return sum(each.spec.queue == queue for run in self._runs.values() for each in run.live.values())
 
 
 def _let_go_of(record: RunRecord) -> None:

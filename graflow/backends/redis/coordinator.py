@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
+from graflow.backends.limits import first_queue, queue_full
 from graflow.backends.redis.barriers import RedisBarriers
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.channel import RedisChannel, write_inputs
@@ -20,7 +21,7 @@ from graflow.backends.redis.snapshot import RunReader
 from graflow.backends.redis.steps import find_result, view_of
 from graflow.backends.redis.watch import RunWatch, unknown
 from graflow.core.naming import close_matches, listed
-from graflow.errors import GraflowError, MissingArgumentError, QueueFullError, RunConflictError, UnknownTaskError
+from graflow.errors import GraflowError, MissingArgumentError, RunConflictError, UnknownTaskError
 from graflow.wire import codec
 from graflow.wire.signing import signing_for
 
@@ -137,8 +138,8 @@ class RedisCoordinator(RedisBarriers):
             case b"exists":
                 raise RunConflictError(f'run {run_id!r} exists; choose another run_id, or submit with if_exists="attach"', run_id=run_id)
             case b"full":
-                what = f"queue 'default' holds its limit of {self._limit} attempts; let workers catch up, or raise the limit"
-                raise QueueFullError(what, queue="default", limit=self._limit or 0)
+                start = options.start if options.start is not None else plan.start
+                raise queue_full(first_queue(plan, start), self._limit or 0)
             case other:
                 raise GraflowError(f"submit answered {other!r}")
 
