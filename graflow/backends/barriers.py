@@ -54,5 +54,5 @@ def unknown_barrier(group_id: str, run_id: str | None) -> ConfigurationError:
 
 
 def run_is_over(run_id: str) -> UnknownRunError:
-    """The error for a barrier of a run that has ended."""
-    return UnknownRunError(f"run {run_id!r} is over, and its barriers went with it", run_id=run_id)
+    """The error for what only a run has that goes on, such as its barriers."""
+    return UnknownRunError(f"run {run_id!r} is over", run_id=run_id)

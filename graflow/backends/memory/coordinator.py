@@ -342,14 +342,11 @@ class MemoryCoordinator(MemoryBarriers):
         run = self._runs.get(run_id)
         if run is None:
             self._record(run_id)
-            raise UnknownRunError(f"run {run_id!r} is over", run_id=run_id)
+            raise run_is_over(run_id)
         return run
 
     def _check_running(self, run_id: str) -> None:
-        run = self._runs.get(run_id)
-        if run is None:
-            self._record(run_id)
-        if run is None or run.is_over:
+        if self._run(run_id).is_over:
             raise run_is_over(run_id)
 
     def _record(self, run_id: str) -> RunRecord:
