@@ -30,11 +30,14 @@ async def test_it_takes_its_own_off_the_streams_and_no_others(redis_url: str, no
     async with WorkflowEngine(backend) as engine:
         large = await engine.submit(number.map(list(range(MANY))))
         other = await engine.submit(number.map([1, 2, 3]) | report)
+        before = sum((await in_line(backend)).values())
+        assert before > BUDGET  # more than one call looks at
         await large.cancel("enough")
         assert await in_line(backend) == {"2:coroutine:default": 3, "1:coroutine:reports": 1}
         await other.cancel("enough")
         assert set((await in_line(backend)).values()) == {0}
         assert (await backend.queue.metrics()).depth == 0
+        assert (await backend.dead_letters.counters()).dropped == before
 
 
 async def test_a_run_beside_it_is_still_to_be_had(redis_url: str) -> None:
