@@ -102,7 +102,7 @@ class Slots(Protocol):
 
 
 class QueueMetrics(msgspec.Struct, frozen=True):
-    """A queue at one moment.
+    """The queues at one moment, all of them or one.
 
     Attributes:
         depth: attempts that could start now.
@@ -128,7 +128,7 @@ class TaskQueue(Protocol):
         """Put an attempt in line, ``delay`` seconds from now.
 
         Raises:
-            QueueFullError: the queue has reached its limit.
+            QueueFullError: as many attempts wait as may.
         """
         ...
 
@@ -140,8 +140,8 @@ class TaskQueue(Protocol):
         """Whether nothing waits, delayed attempts included."""
         ...
 
-    async def metrics(self) -> QueueMetrics:
-        """Depth, age and counts."""
+    async def metrics(self, queue: str | None = None) -> QueueMetrics:
+        """Depth, age and counts of all queues together; of one queue its ``depth``, ``in_flight`` and ``oldest_age``, while the rest is 0."""
         ...
 
 
@@ -253,21 +253,26 @@ class Coordinator(Protocol):
         """The run's events from its start, or after one of them; ends with ``run_finished``."""
         ...
 
-    # ---- barriers (design 5) ----
+    # ---- barriers (design 5): with run_id= one of that run, which goes when the run ends; else one that all who name it share ----
 
-    async def create_barrier(self, group_id: str, parties: int) -> None:
-        """A barrier that opens once, when so many parties have arrived."""
+    async def create_barrier(self, group_id: str, parties: int, *, run_id: str | None = None) -> None:
+        """A barrier that opens once, when so many parties have arrived; creating it again with as many changes nothing.
+
+        Raises:
+            ConfigurationError: it exists with other parties, or ``parties`` is no number of them.
+            UnknownRunError: no such run, or it is over.
+        """
         ...
 
-    async def signal_barrier(self, group_id: str, party: str) -> bool:
+    async def signal_barrier(self, group_id: str, party: str, *, run_id: str | None = None) -> bool:
         """A party arrives; True for the one that opens the barrier. A party that signals twice counts once."""
         ...
 
-    async def wait_barrier(self, group_id: str, timeout: float | None = None) -> bool:
-        """Until the barrier is open; False when ``timeout`` seconds pass first."""
+    async def wait_barrier(self, group_id: str, timeout: float | None = None, *, run_id: str | None = None) -> bool:
+        """Until the barrier is open; False when ``timeout`` seconds pass first, it is removed, or its run ends."""
         ...
 
-    async def cleanup_barrier(self, group_id: str) -> None:
+    async def cleanup_barrier(self, group_id: str, *, run_id: str | None = None) -> None:
         """Forget a barrier."""
         ...
 

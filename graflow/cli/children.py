@@ -9,9 +9,22 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import Final
 
 from graflow.cli.failures import TERMINATED, CommandError
+
+WATCH: Final = """
+import os, shutil, signal, sys, time
+sys.stdin.read()
+time.sleep(2)  # for those who use it to take their leave: without it they would try for long
+try:
+    os.kill(int(sys.argv[1]), getattr(signal, "SIGKILL", signal.SIGTERM))
+except OSError:
+    pass
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """what ends a command, other than Ctrl-C"""
@@ -65,10 +78,32 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise CommandError("told to stop", TERMINATED)
 
 
-def start(command: Sequence[str], *, environment: dict[str, str] | None = None, output: int) -> subprocess.Popen[bytes]:
-    """A process that Ctrl-C in the terminal does not reach: it is ended when its work is."""
+def start(
+    command: Sequence[str], *, environment: dict[str, str] | None = None, output: int, kept: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """A process that Ctrl-C in the terminal does not reach: it is ended when its work is. ``kept`` are descriptors that it is to have."""
     own = sys.platform != "win32"
-    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=own)
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=own, pass_fds=kept
+    )
+
+
+def outlive_nobody(process: subprocess.Popen[bytes], folder: Path) -> subprocess.Popen[bytes]:
+    """A process that waits for the end of this one: if it is killed, and can end nothing itself, ``process`` is, and ``folder`` removed.
+
+    It is to be killed before ``process`` is ended in good order.
+    """
+    command = [sys.executable, "-I", "-S", "-c", WATCH, str(process.pid), str(folder)]
+    own = sys.platform != "win32"
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=own)
+
+
+def dismiss(watcher: subprocess.Popen[bytes]) -> None:
+    """What it watches is ended in good order."""
+    watcher.kill()
+    watcher.wait()
+    if watcher.stdin is not None:
+        watcher.stdin.close()
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:

@@ -16,6 +16,7 @@ from graflow.core.naming import close_matches, listed
 from graflow.core.node import Chain, Node
 from graflow.core.task import Task
 from graflow.core.workflow import Workflow
+from graflow.worker.apps import RaisedInterrupt, keyboard
 
 Runnable = Workflow[Any] | TaskGraph | Node[Any]
 
@@ -115,20 +116,27 @@ def _put_on_path(folder: Path) -> None:
 
 
 def _import_module(name: str, place: str, path: Path | None) -> ModuleType:
-    known = sys.modules.get(name)
     try:
-        if path is not None and (not _is_importable(name) or (known is not None and not _is_from(known, path))):
-            return _import_under_another_name(path)
-        module = importlib.import_module(name)
-        return module if path is None or _is_from(module, path) else _import_under_another_name(path)
+        with keyboard():
+            return _imported(name, path)
     except ModuleNotFoundError as error:
         if path is None and error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise CommandError(f"there is no module {error.name!r}; for a file write {name.replace('.', '/')}.py") from error
         raise _import_error(error, place, path) from error
+    except RaisedInterrupt as error:
+        raise CommandError(f"{place} raises KeyboardInterrupt while it is imported; nobody has pressed Ctrl-C") from error
     except SystemExit as error:
         raise CommandError(f"{place} calls sys.exit() while it is imported; move that below: if __name__ == '__main__'") from error
     except Exception as error:
         raise _import_error(error, place, path) from error
+
+
+def _imported(name: str, path: Path | None) -> ModuleType:
+    known = sys.modules.get(name)
+    if path is not None and (not _is_importable(name) or (known is not None and not _is_from(known, path))):
+        return _import_under_another_name(path)
+    module = importlib.import_module(name)
+    return module if path is None or _is_from(module, path) else _import_under_another_name(path)
 
 
 def _is_from(module: ModuleType, path: Path) -> bool:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graflow.cli.failures import one_line
-from graflow.cli.tracking import Entry, Members, Tracking, why_refused
+from graflow.cli.tracking import Entry, Members, Tracking, unserved, why_refused
 from graflow.core.result import RunStatus
 from graflow.engine import RunHandle
 from graflow.errors import RunLostError
@@ -52,6 +52,8 @@ class Lines:
         if entry is None:
             if event.type == "run_finished":
                 self._say(f"run {event.data['status']}")
+            elif event.type == "no_worker":
+                self._say(unserved(event))
         elif entry.id != event.task_id:
             self._take_member(event, entry)
         elif event.type in ("task_started", "group_started"):
@@ -115,7 +117,7 @@ class LiveView:
     def render(self, now: float) -> RenderableType:
         """What is shown ``now``, in seconds from the start of the run."""
         entries = list(self._tracking.entries.values())
-        shown = most_urgent(entries, max(self._console.size.height - 4, 3))
+        shown = most_urgent(entries, max(self._console.size.height - 4 - len(self._tracking.unserved), 3))
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
@@ -135,6 +137,7 @@ class LiveView:
         lines: list[RenderableType] = [Text(f"{self._title}  {now:.1f} s", "bold"), table]
         if hidden:
             lines.append(Text(hidden, "dim"))
+        lines += [Text(one_line(text), "yellow") for text in self._tracking.unserved.values()]
         lines.append(Text(_summary(entries, now), "dim"))
         return Group(*lines)
 
@@ -170,6 +173,8 @@ async def _follow(handle: RunHandle[Any], tracking: Tracking, view: Lines | Live
                 entry.members.total = await _count_items(handle, entry)
             if isinstance(view, Lines):
                 view.take(event, entry)
+            elif view is None and event.type == "no_worker":  # a warning, as one may wait for ever
+                sys.stderr.write(f"graflow: {one_line(unserved(event))}\n")
 
 
 async def _count_items(handle: RunHandle[Any], entry: Entry) -> int | None:

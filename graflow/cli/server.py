@@ -43,6 +43,7 @@ def private_server() -> Generator[str]:
             command = [program, *where, "--dir", str(directory), "--save", "", "--appendonly", "no", "--daemonize", "no"]
             process = children.start(command, output=log.fileno())
             stack.callback(children.end, [process], GRACE)
+            stack.callback(children.dismiss, children.outlive_nobody(process, directory))
         _await(process, url, directory, program)
         yield url
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -99,6 +100,7 @@ class Tracking:
     Attributes:
         entries: by id, in drawing order; tasks added to the run come last.
         over: whether the run has ended.
+        unserved: by task, that no worker takes it, and what to do.
         now: seconds from its start to the last event.
     """
 
@@ -114,6 +116,7 @@ class Tracking:
                 entry.items_of = box.items_of
                 self._maps[box.instances_of] = entry
         self.over: bool = False
+        self.unserved: dict[str, str] = {}
         self.now: float = 0.0
         self._origin: float | None = None
         self._running: set[str] = set()
@@ -126,7 +129,11 @@ class Tracking:
         self.now = time - self._origin
         if event.task_id is None:
             self.over = self.over or event.type == "run_finished"
+            if event.type == "no_worker":
+                self.unserved[event.data["task_id"]] = unserved(event)
             return None
+        if event.type == "task_started":
+            self.unserved.pop(event.task_id, None)
         entry = self.entries.get(event.task_id)
         if entry is None:
             group = self._group_of(event.task_id)
@@ -188,6 +195,13 @@ class Tracking:
 def why_refused(event: RunEvent) -> str:
     """What a ``task_refused`` says."""
     return f"worker {event.data.get('worker')} cannot run it: {event.data.get('message')}"
+
+
+def unserved(event: RunEvent) -> str:
+    """What a ``no_worker`` event says, and the way out."""
+    task_id, queue, handler = event.data["task_id"], event.data["queue"], event.data["handler"]
+    command = f"graflow-aworker --app MODULE --queues {shlex.quote(queue)} --handlers {shlex.quote(handler)}"
+    return f"no worker takes {task_id}: none serves the queue {queue!r} with the handler {handler!r}; start one with {command}"
 
 
 def _why(event: RunEvent) -> str:

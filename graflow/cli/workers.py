@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -86,6 +87,8 @@ class LocalWorkers:
         self._pumps: list[threading.Thread] = []
         self._complaints: deque[str] = deque(maxlen=1)
         self._replaced = 0
+        self._ours, self._theirs = socket.socketpair()
+        """their lifeline: its end is ours, also when this command is killed and can tell nobody anything"""
 
     def add(self) -> None:
         """Start one more."""
@@ -99,8 +102,11 @@ class LocalWorkers:
             command += ["--handlers", ",".join((*BY_DEFAULT, "docker"))]
         if orders.docker_image is not None:
             command += ["--docker-image", orders.docker_image]
+        kept = [] if sys.platform == "win32" else [self._theirs.fileno()]  # which hands none on
+        command += [word for each in kept for word in ("--lifeline", str(each))]
         with children.held():
-            process = self._running[name] = children.start(command, environment=self._environment(), output=subprocess.PIPE)
+            process = children.start(command, environment=self._environment(), output=subprocess.PIPE, kept=kept)
+            self._running[name] = process
         for source, is_error in ((process.stdout, False), (process.stderr, True)):
             pump = threading.Thread(target=self._pump, args=(source, is_error), name=f"graflow-output-{name}", daemon=True)
             self._pumps.append(pump)
@@ -180,6 +186,8 @@ class LocalWorkers:
         children.end(list(self._running.values()), GRACE)
         for pump in self._pumps:
             pump.join(1.0)
+        self._ours.close()
+        self._theirs.close()
 
 
 def queues_of(graph: TaskGraph | Workflow[Any] | Node[Any]) -> tuple[str, ...]:

@@ -22,6 +22,34 @@ def check_id(value: Any, what: str) -> str:
     return value
 
 
+def fault_in_label(value: Any) -> str | None:
+    """What is wrong with the name of a queue, a handler or a worker; None if it will do.
+
+    Such names stand in one line with others: in the names of streams, in ``--queues a,b``, in logs. With a line break in it a name was cut in two
+    where a retry was put off, and the retry lost; with a comma no command line could name it.
+    """
+    if not isinstance(value, str) or not value:
+        return "give a text that is not empty"
+    if not value.isprintable() or "," in value or value != value.strip():
+        return "give printable characters, without commas, and without blanks at the ends"
+    return None
+
+
+def check_label(value: Any, what: str) -> None:
+    """Raise a GraphError for what will not do as the name of a queue or handler."""
+    if fault := fault_in_label(check_id(value, what)):
+        raise GraphError(f"{what}{value!r}: {fault}")
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be written down: half of a surrogate pair, as in an undecodable file name, cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def duplicate_error(node_id: str, where: str) -> DuplicateTaskError:
     """The error for two different nodes of one id."""
     return DuplicateTaskError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
-from graflow.core.naming import check_id
+from graflow.core.naming import check_label
 from graflow.errors import GraphError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class TaskOptions(msgspec.Struct, frozen=True):
         if self.priority not in PRIORITIES:
             raise GraphError(f"priority={self.priority!r}: use one of {', '.join(map(repr, PRIORITIES))}")
         if self.handler is not None:
-            check_id(self.handler, "handler=")
-        check_id(self.queue, "queue=")
+            check_label(self.handler, "handler=")
+        check_label(self.queue, "queue=")
 
 
 def _is_whole(value: Any) -> bool:

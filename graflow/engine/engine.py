@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from graflow.backends import open_backend
 from graflow.backends.base import RunOptions
+from graflow.core.naming import is_text
 from graflow.core.staying import StaysHere
 from graflow.engine.handle import RunHandle, shielded
 from graflow.engine.planning import plan_of
@@ -278,6 +279,8 @@ def _options(
 def _checked_run_id(run_id: Any) -> str:
     if not isinstance(run_id, str) or not run_id:
         raise ConfigurationError(f"run_id={run_id!r}: give a text that is not empty", setting="run_id")
+    if not is_text(run_id):
+        raise ConfigurationError(f"run_id={run_id!r}: give a text in valid Unicode", setting="run_id")
     return run_id
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 
 from typing_extensions import TypeVar
 
+from graflow.core.clock import is_wait
 from graflow.core.result import RunResult, RunStatus
 from graflow.core.staying import StaysHere
 from graflow.engine.outcomes import as_result, raise_unless_well
@@ -55,6 +56,8 @@ class RunHandle(StaysHere, Generic[O_co]):
             TimeoutError: the time was up; the run goes on.
             RunError: the run did not succeed; the subclass says why, and its ``result`` holds what was completed.
         """
+        if not is_wait(timeout):
+            raise ConfigurationError(f"timeout={timeout!r}: give the seconds to wait, or None for as long as it takes", setting="timeout")
         async with asyncio.timeout(timeout):
             snapshot = await self._end()
         result: RunResult[O_co] = as_result(snapshot)

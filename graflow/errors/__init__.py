@@ -326,7 +326,7 @@ class FunctionNotFoundError(GraflowError):
 
 
 class QueueFullError(GraflowError):
-    """The queue has reached its limit; try again later or raise ``limit``."""
+    """No more attempts may wait: ``limit`` in all queues together. ``queue`` is the one that this one was for. Try again later."""
 
     code = "GF501"
 

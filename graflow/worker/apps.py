@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import signal
+import threading
 import traceback
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from graflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Generator
+    from types import FrameType, ModuleType
 
     from graflow.worker.given import Given
 
@@ -25,7 +29,8 @@ def import_module(module: str, given: Given) -> ModuleType:
     label = f"{given.place}: {given.value}" if given.key else f"{given.source} {given.value}"
     setting = given.key or given.source.removeprefix("--")
     try:
-        return importlib.import_module(module)
+        with keyboard():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise _broken(label, setting, error) from error
@@ -35,8 +40,46 @@ def import_module(module: str, given: Given) -> ModuleType:
         if module.strip(".") and not module.startswith("."):
             raise _broken(label, setting, error) from error
         raise ConfigurationError(f"{label}: give the full name of a module, such as shop.tasks", setting=setting) from error
+    except RaisedInterrupt as error:
+        raise _broken(label, setting, error.interrupt) from error
     except (Exception, SystemExit) as error:
         raise _broken(label, setting, error) from error
+
+
+class RaisedInterrupt(Exception):
+    """Code of the user's has raised ``KeyboardInterrupt``, and nobody has pressed any key."""
+
+    def __init__(self, interrupt: KeyboardInterrupt) -> None:
+        super().__init__(*interrupt.args)
+        self.interrupt = interrupt
+
+
+@contextmanager
+def keyboard() -> Generator[None]:
+    """Tell a ``KeyboardInterrupt`` that the keyboard sent from one that the code inside made up: the former leaves as it is.
+
+    Raises:
+        RaisedInterrupt: it was the latter.
+    """
+    pressed = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.default_int_handler(number, frame)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if pressed or not ours:
+            raise
+        raise RaisedInterrupt(interrupt) from None
+    finally:
+        if ours and signal.getsignal(signal.SIGINT) is press:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _broken(label: str, setting: str, error: BaseException) -> ConfigurationError:

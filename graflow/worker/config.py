@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from graflow.backends import open_backend
+from graflow.backends import REMOTE, open_backend
 from graflow.errors import ConfigurationError
 from graflow.worker.apps import import_module
 from graflow.worker.assembly import build, retold
+from graflow.worker.given import masked
 from graflow.worker.settings import Settings, read_entry
 from graflow.worker.worker import TaskWorker
 
@@ -50,11 +52,9 @@ def assemble(settings: Settings, backend_or_url: str | Backend | None = None, *,
     """
     try:
         where = settings.url if backend_or_url is None else backend_or_url
+        if remote:
+            _check_server(settings)
         backend = open_backend(where, namespace=settings.namespace)
-        if remote and backend.local:
-            raise ConfigurationError(
-                "a worker process cannot reach runs in another process's memory; give the URL of a server", setting="redis"
-            )
         for module in settings.apps:
             import_module(module.value, module)
         worker = TaskWorker(
@@ -72,3 +72,14 @@ def assemble(settings: Settings, backend_or_url: str | Backend | None = None, *,
         return worker
     except ConfigurationError as error:
         raise settings.placed(error) from error
+
+
+def _check_server(settings: Settings) -> None:
+    scheme = urlsplit(settings.url).scheme
+    if scheme == "memory":
+        raise ConfigurationError(
+            "a worker process cannot reach runs in another process's memory; give the URL of a server", setting="redis"
+        )
+    if scheme not in REMOTE:
+        text = f"{masked('', settings.url)!r} is no URL of a server; use redis://HOST:6379/0, rediss://HOST:6379/0 or unix:///PATH"
+        raise ConfigurationError(text, setting="redis")

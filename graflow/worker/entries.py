@@ -9,7 +9,7 @@ from graflow.core.naming import close_matches
 from graflow.errors import ConfigurationError
 from graflow.worker.assembly import KINDS, HandlerPlan, kind_of, known_kind, unknown_key
 from graflow.worker.configfile import read_document
-from graflow.worker.given import Given, as_list, as_mapping, checked, listed, text
+from graflow.worker.given import Given, as_list, as_mapping, checked, label, listed, text
 
 if TYPE_CHECKING:
     import os
@@ -133,7 +133,7 @@ def _entry(section: _Section) -> Entry:
     if "id" not in section.values:
         raise section.document.mistake(section.keys, "id is missing; give each worker one")
     name = section.given("id")
-    text(name)
+    label(name)
     settings = section.general()
     if "handler_type" in section.values:
         if "handlers" in section.values:

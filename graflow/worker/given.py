@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from graflow.core.naming import fault_in_label
 from graflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Given:
         if self.key:
             text = f"{self.place}: {advice}, not {shown(self.key, self.value)}"
         else:
-            text = f"{self.place} {masked(self.source, str(self.value))}: {advice}"
+            value = masked(self.source, str(self.value))
+            text = f"{self.place} {value if value and value.isprintable() else repr(value)}: {advice}"
         return ConfigurationError(text, setting=self.key or self.source)
 
     def but(self, value: Any) -> Given:
@@ -152,11 +154,30 @@ def names(given: Given) -> tuple[str, ...]:
     """Names: between commas, or as the list of a file."""
     value = given.value
     if isinstance(value, str):
-        return tuple(name.strip() for name in value.split(",") if name.strip())
+        between = tuple(name.strip() for name in value.split(",") if name.strip())
+        if not between:
+            raise given.refuse("give one name at least, or several with commas")
+        return between
     found = as_list(value)
     if not found:
         raise given.refuse("give a list of names")
     return tuple(text(given.item(number, name)) for number, name in enumerate(found))
+
+
+def labels(given: Given) -> tuple[str, ...]:
+    """Names of queues."""
+    found = names(given)
+    for number, name in enumerate(found):
+        if fault := fault_in_label(name):
+            raise given.item(number, name).refuse(fault)
+    return found
+
+
+def label(given: Given) -> str:
+    """The name of a worker."""
+    if fault := fault_in_label(text(given)):
+        raise given.refuse(fault)
+    return str(given.value)
 
 
 def level(given: Given) -> str:
@@ -167,8 +188,8 @@ def level(given: Given) -> str:
 
 
 CHECKS: Final[Mapping[str, Callable[[Given], Any]]] = {
-    "redis": text, "namespace": text, "apps": names, "concurrency": concurrency, "queues": names,
-    "task_timeout": limit, "grace": seconds, "log_level": level, "worker_id": text,
+    "redis": text, "namespace": text, "apps": names, "concurrency": concurrency, "queues": labels,
+    "task_timeout": limit, "grace": seconds, "log_level": level, "worker_id": label,
 }  # fmt: skip
 """what each setting of a worker has to be"""
 

@@ -32,6 +32,8 @@ logger: logging.Logger = logging.getLogger("graflow.worker")
 
 FAILED: Final = 1
 """exit code when the server does not answer, or when a second signal cut the worker short"""
+INTERRUPTED: Final = 130
+"""exit code when Ctrl-C came before there was a worker"""
 MISUSED: Final = 2
 """exit code of a mistake in what the worker was told"""
 
@@ -128,25 +130,36 @@ def _leave_stuck_threads() -> None:
 
 
 async def serve(worker: TaskWorker, *, ready: Callable[[], None] | None = None) -> None:
-    """Run a worker until a signal stops it. ``ready`` is called once it takes work."""
-    loop = asyncio.get_running_loop()
+    """Run a worker until a signal stops it. ``ready`` is called once it takes work.
+
+    A signal that comes before that ends the start, which may be waiting for a server that does not answer.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
     told = asyncio.Event()
+    starting = True
 
     def tell() -> None:
         if told.is_set():  # the second signal: the operator does not want to wait
             os._exit(FAILED)
         told.set()
+        if starting and task is not None:
+            task.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, tell)
     worker.heeds_keyboard = False  # what the keyboard sends comes to tell()
     try:
         async with worker:
+            starting = False
             if ready is not None:
                 ready()
             logger.info("worker %s is ready", worker.worker_id, extra={"worker_id": worker.worker_id})
             await told.wait()
             logger.info("worker %s stops; running tasks have their grace", worker.worker_id, extra={"worker_id": worker.worker_id})
+    except asyncio.CancelledError:
+        if not told.is_set():
+            raise
+        logger.info("worker %s was stopped before it was ready", worker.worker_id, extra={"worker_id": worker.worker_id})
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -172,6 +185,8 @@ def _carry_out(command: Command, arguments: Sequence[str]) -> int:
 def _guarded(work: Callable[[], int]) -> int:
     try:
         return work()
+    except KeyboardInterrupt:  # while it was imported or made: there is nothing yet to stop in good order
+        return INTERRUPTED
     except BackendUnavailableError as error:
         return _complain(error, FAILED)
     except GraflowError as error:

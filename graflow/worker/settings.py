@@ -198,8 +198,6 @@ class Layers:
         if self._options.get("app"):
             found["apps"] = Given(tuple(self._options["app"]), "--app")
         found["redis"] = self._redis(below.get("redis"))
-        if not found["queues"].value:
-            found["queues"] = Given(DEFAULTS["queues"])
         plans = self._handlers(entry)
         return Settings(found, _limited(plans, found, below), None if file is None else file.name)
 
@@ -221,7 +219,7 @@ class Layers:
         filed = dict(entry.handlers or {}) if entry is not None else {}
         known = {**filed, **own}
         chosen = self._over("handlers")
-        if chosen is not None and values.names(chosen):
+        if chosen is not None:
             served = {name: _chosen(name, known, chosen) for name in dict.fromkeys(known_kind(n) or n for n in values.names(chosen))}
         else:
             served = filed or {name: HandlerPlan(name, Given(name)) for name in BY_DEFAULT}

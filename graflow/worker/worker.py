@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from graflow.backends import open_backend
 from graflow.core.boundary import UserCode
+from graflow.core.naming import fault_in_label
 from graflow.core.staying import StaysHere
 from graflow.errors import BackendUnavailableError, ConfigurationError, GraflowError
 from graflow.handlers import CoroutineHandler, Handler, ProcessHandler, ThreadHandler
@@ -93,7 +94,7 @@ class TaskWorker(StaysHere):
             # On a server a worker says what it serves, and takes from others what it then cannot do: many hosts have no engine.
             built_in["docker"] = StandbyDocker()
         self.handlers: dict[str, Handler] = {**built_in, **_checked(handlers or {})}
-        self.worker_id: str = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self.worker_id: str = _checked_id(worker_id) if worker_id is not None else f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         served = {name: handler for name, handler in self.handlers.items() if serve is None or name in serve}
         self._slots = WorkerSlots(served, concurrency, queues)
         self._task_timeout = task_timeout
@@ -301,8 +302,8 @@ def _checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
     if not isinstance(handlers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"handlers={handlers!r}: give a mapping of names to handlers", setting="handlers")
     for name, handler in handlers.items():
-        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"handlers={{{name!r}: ...}}: the name of a handler is a text that is not empty", setting="handlers")
+        if fault := fault_in_label(name):
+            raise ConfigurationError(f"handlers={{{name!r}: ...}}: {fault}", setting="handlers")
         if isinstance(handler, type):
             text = f"handlers[{name!r}] is a class; give an instance of it: {handler.__name__}(...)"
             raise ConfigurationError(text, setting="handlers")
@@ -310,6 +311,12 @@ def _checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
             text = f"handlers[{name!r}] is of type {type(handler).__name__}; give an instance of a subclass of Handler"
             raise ConfigurationError(text, setting="handlers")
     return handlers
+
+
+def _checked_id(worker_id: Any) -> str:
+    if fault := fault_in_label(worker_id):
+        raise ConfigurationError(f"worker_id={worker_id!r}: {fault}, or leave it out", setting="worker_id")
+    return str(worker_id)
 
 
 def _checked_grace(grace: Any) -> float:

@@ -128,6 +128,7 @@ def test_what_cannot_be_found_is_one_line_that_says_what_to_do(
         ("@task\nasync def a(x): yield 1", "flow.py cannot be imported: flow.py, line 2: GraphError: "),
         ("raise ValueError('two\\nlines')", "flow.py cannot be imported: flow.py, line 2: ValueError: two lines"),
         ("import sys; sys.exit(3)", "flow.py calls sys.exit() while it is imported; move that below: if __name__ == '__main__'"),
+        ("raise KeyboardInterrupt", "flow.py raises KeyboardInterrupt while it is imported; nobody has pressed Ctrl-C"),
     ],
 )
 def test_what_fails_while_it_is_imported_is_one_line_with_file_and_line(graflow: Command, write: Write, text: str, words: str) -> None:

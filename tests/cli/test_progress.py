@@ -35,7 +35,7 @@ class Happening:
         self.lines = Lines(self.tracking, self.told.append)
         self._count = 0
 
-    def __call__(self, seconds: float, type: str, task_id: str | None = None, attempt: int | None = 1, **data: Any) -> None:
+    def __call__(self, seconds: float, type: str, task_id: str | None = None, attempt: int | None = 1, /, **data: Any) -> None:
         self._count += 1
         event = RunEvent(str(self._count), type, task_id, BEGIN + timedelta(seconds=seconds), attempt, data)
         self.lines.take(event, self.tracking.take(event))
@@ -71,6 +71,22 @@ def mapped() -> Happening:
 
 
 # ---- lines ----
+
+
+def test_that_nobody_runs_a_task_is_told_until_somebody_does() -> None:
+    happens = Happening(make("fetch") >> make("train"))
+    happens(0, "run_started", None, None)
+    happens(9, "no_worker", None, None, queue="big gpu", handler="docker", task_id="train")
+    says = (
+        "no worker takes train: none serves the queue 'big gpu' with the handler 'docker'; "
+        "start one with graflow-aworker --app MODULE --queues 'big gpu' --handlers docker"
+    )
+    assert happens.told == [f"    9.00 s  {says}"]
+    assert says.partition(";")[0] in happens.shown(9)
+    happens(10, "task_started", "fetch")
+    assert "no worker" in happens.shown(10)
+    happens(11, "task_started", "train")
+    assert "no worker" not in happens.shown(11)
 
 
 def test_each_task_gets_a_line_when_it_starts_and_when_it_ends() -> None:

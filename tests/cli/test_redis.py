@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,15 @@ def test_a_workflow_in_a_package_runs_on_workers(write: Write, project: Path, se
     assert finish(by_name).out == "shop.night\n"
 
 
-def test_without_workers_of_its_own_it_waits_for_those_that_there_are(write: Write, project: Path, server: RedisServer) -> None:
+def test_without_workers_of_its_own_it_says_that_there_are_none_and_waits(write: Write, project: Path, server: RedisServer) -> None:
     write("flow.py", "@task\nasync def t(): return 'done elsewhere'")
     waiting = begin(project, "run", "flow.py:t", "--redis", server.url, "--namespace", "there", "--quiet")
+    assert waiting.stderr is not None
+    says = "graflow: no worker takes t: none serves the queue 'default' with the handler 'coroutine'; start one with graflow-aworker "
+    assert (
+        next(line for line in waiting.stderr if line.startswith("graflow: "))
+        == says + "--app MODULE --queues default --handlers coroutine\n"
+    )
     command = [sys.executable, "-c", "from graflow.worker.main import main; main()", "--app", "flow", "--redis", server.url]
     worker = subprocess.Popen([*command, "--namespace", "there"], cwd=project, env=environment(), stderr=subprocess.DEVNULL)
     try:
@@ -173,6 +180,27 @@ def test_a_run_whose_server_is_emptied_is_lost_and_not_unknown(write: Write, pro
     assert ran.code == 1
     assert ran.err.splitlines()[-1].startswith("graflow: run 'r' is gone from Redis at ")
     assert "never retrieved" not in ran.err
+
+
+def gone(text: str) -> bool:
+    """Whether no process mentions it any more, soon."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if not mentions(text):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_command_that_is_killed_leaves_no_workers(write: Write, project: Path, server: RedisServer) -> None:
+    write("flow.py", "import asyncio\n@task\nasync def endless():\n    print('here', flush=True)\n    await asyncio.Event().wait()")
+    process = begin(project, "run", "flow.py:endless", "--redis", server.url, "--workers", "2", "--namespace", "killed-with-its-parent")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    assert mentions("REDIS_KEY_PREFIX=killed-with-its-parent")
+    process.kill()
+    finish(process)
+    assert gone("REDIS_KEY_PREFIX=killed-with-its-parent")
 
 
 def test_a_module_that_only_breaks_on_workers_is_one_line(write: Write, project: Path, server: RedisServer) -> None:
@@ -290,6 +318,17 @@ def test_a_server_that_does_not_start_is_one_line(
     ran = graflow("demo", "--workers", "2", "--path", str(tree))
     assert ran.code == 2
     assert ran.complaint == f"{program} does not start: no such option; give a server with --redis URL"
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_census_that_is_killed_leaves_nothing_behind_either(project: Path, temporary: Path) -> None:
+    process = begin(project, "demo", "--workers", "1", TMPDIR=str(temporary))
+    assert process.stderr is not None
+    assert any("started" in line for line in process.stderr)  # by then all of its processes are there
+    assert len(mentions(str(temporary))) > 3
+    process.kill()
+    finish(process)
+    assert gone(str(temporary))
     assert list(temporary.iterdir()) == []
 
 

@@ -234,8 +234,17 @@ async def test_adding_and_appending_leave_the_time_as_it_was(channel: Channel, p
     assert await channel.append("l", 2) == 1
 
 
-@pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf")])
-async def test_a_time_to_live_that_makes_no_sense_is_refused(channel: Channel, ttl: float) -> None:
+@pytest.mark.parametrize("wait", [float("nan"), "x", True, 10**400], ids=lambda value: repr(value)[:9])
+async def test_a_wait_that_makes_no_sense_is_refused(channel: Channel, wait: Any) -> None:
+    with pytest.raises(ValueError, match=r"timeout=.*: give the seconds to wait, or None for as long as it takes"):
+        await channel.wait("k", timeout=wait)
+    with pytest.raises(ValueError, match=r"wait=.*: give the seconds to wait, or None for as long as it takes"):
+        async with channel.lock("k", wait=wait):
+            pass
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), "x", True])
+async def test_a_time_to_live_that_makes_no_sense_is_refused(channel: Channel, ttl: Any) -> None:
     with pytest.raises(ValueError, match="ttl="):
         await channel.set("k", 1, ttl=ttl)
     with pytest.raises(ValueError, match="ttl="):

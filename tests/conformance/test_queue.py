@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from graflow import parallel, task
 from graflow.backends.base import Backend, QueueMetrics, TaskQueue
 from graflow.errors import QueueFullError
 from graflow.wire.messages import TaskSpec
 from tests.conformance.conftest import OpenBackend, PassTime
-from tests.conformance.hands import Hands
+from tests.conformance.hands import Bench, Hands, a, b
 
 
 def spec(name: str, **fields: Any) -> TaskSpec:
@@ -155,7 +156,10 @@ async def test_a_full_queue_refuses_more_until_there_is_room(open_backend: OpenB
         with pytest.raises(QueueFullError) as caught:
             await queue.enqueue(spec("d", queue="reports"))
         assert (caught.value.queue, caught.value.limit) == ("reports", 3)
-        assert str(caught.value) == "queue 'reports' holds its limit of 3 attempts; let workers catch up, or raise the limit"
+        assert str(caught.value) == (
+            "queue 'reports' takes nothing more: 3 attempts wait in all queues together, as many as may; "
+            "let workers catch up, or raise the limit"
+        )
         assert await taken(queue, 1) == ["a"]
         await queue.enqueue(spec("d"))
         assert await taken(queue) == ["c", "d"]
@@ -178,6 +182,45 @@ async def test_metrics_tell_of_depth_age_and_counts(backend: Backend, queue: Tas
     await wait(60)
     metrics = await queue.metrics()
     assert (metrics.depth, metrics.delayed) == (2, 0)
+
+
+async def test_metrics_of_one_queue_leave_the_others_out(backend: Backend, wait: PassTime) -> None:
+    bench, queue = Bench(backend), backend.queue
+
+    @task(queue="reports")
+    async def report() -> None: ...
+
+    await bench.submit(parallel(*(a.clone(f"a{n}") for n in range(3)), report, report.clone("urgent")))
+    await wait(5)
+    found = [each for each in await bench.fetch() if each.spec.task_id in ("a0", "report")]
+    for name, depth, in_flight in (("default", 0, 3), ("reports", 0, 2), ("nobody's", 0, 0)):
+        assert await queue.metrics(name) == QueueMetrics(depth=depth, in_flight=in_flight)
+    await bench.coordinator.release(found)
+    for name, depth, in_flight in (("default", 1, 2), ("reports", 1, 1)):
+        metrics = await queue.metrics(name)
+        assert (metrics.depth, metrics.in_flight, metrics.enqueued, metrics.delayed) == (depth, in_flight, 0, 0)
+    await wait(7)
+    if backend.local:  # see above
+        assert (await queue.metrics("reports")).oldest_age == pytest.approx(7, abs=0.1)
+    assert (await queue.metrics("reports")).oldest_age > 6
+    assert (await queue.metrics("nobody's")).oldest_age == 0
+    assert ((await queue.metrics()).depth, (await queue.metrics()).in_flight) == (2, 3)
+
+
+async def test_a_run_that_finds_no_room_names_the_queue_that_it_was_for(open_backend: OpenBackend) -> None:
+    @task(queue="reports")
+    async def report() -> None: ...
+
+    async with open_backend(queue_limit=1) as (backend, _):
+        bench = Bench(backend)
+        await bench.submit(a)
+        for graph in (report >> b, parallel(report, report.clone("r"))):
+            with pytest.raises(QueueFullError) as caught:
+                await bench.submit(graph, "s")
+            assert (caught.value.queue, caught.value.limit) == ("reports", 1)
+        with pytest.raises(QueueFullError) as caught:
+            await bench.submit(a >> report, "s", start=1)
+        assert caught.value.queue == "reports"
 
 
 async def test_metrics_cannot_be_changed(queue: TaskQueue) -> None:

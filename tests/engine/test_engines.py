@@ -198,7 +198,10 @@ async def test_no_run_is_begun_while_as_many_attempts_wait_as_may() -> None:
         await gate.arrived(2)
         with pytest.raises(QueueFullError) as caught:
             await engine.submit(one)
-        assert str(caught.value) == "queue 'default' holds its limit of 5 attempts; let workers catch up, or raise the limit"
+        assert str(caught.value) == (
+            "queue 'default' takes nothing more: 5 attempts wait in all queues together, as many as may; "
+            "let workers catch up, or raise the limit"
+        )
         assert (caught.value.queue, caught.value.limit) == ("default", 5)
         assert (await engine.attach(handle.run_id)).run_id == handle.run_id
         gate.open()

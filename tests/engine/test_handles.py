@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from graflow import RunStatus, TaskContext, WorkflowEngine, task, testing
 from graflow.core.suspension import SuspendStep
-from graflow.errors import TaskFailedError, WorkflowCancelledError
+from graflow.errors import ConfigurationError, TaskFailedError, WorkflowCancelledError
 from tests.engine.support import Gate, collected, told, turns
 
 
@@ -199,3 +200,22 @@ async def test_a_run_that_ends_while_it_is_submitted_can_be_read() -> None:
 async def test_a_handle_says_which_run_it_is_on() -> None:
     async with WorkflowEngine() as engine:
         assert repr(await engine.submit(one, run_id="r")) == "<RunHandle r>"
+
+
+@pytest.mark.parametrize("timeout", ["x", float("nan"), True])
+async def test_a_wait_that_makes_no_sense_is_refused(timeout: Any) -> None:
+    async with testing.engine() as engine:
+        handle = await engine.submit(one)
+        with pytest.raises(ConfigurationError) as caught:
+            await handle.result(timeout=timeout)
+        assert str(caught.value) == f"timeout={timeout!r}: give the seconds to wait, or None for as long as it takes"
+        assert (await handle.result(timeout=60)).output == 1
+
+
+@pytest.mark.parametrize("run_id", ["", 5, "\ud800"])
+async def test_a_run_is_called_by_a_text_that_can_be_written_down(run_id: Any) -> None:
+    async with testing.engine() as engine:
+        for call in (engine.submit(one, run_id=run_id), engine.attach(run_id)):
+            with pytest.raises(ConfigurationError) as caught:
+                await call
+            assert caught.value.setting == "run_id"

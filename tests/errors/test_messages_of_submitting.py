@@ -177,9 +177,7 @@ ENGINES = {
     "a handler's class": engine(
         "handlers['gpu'] is a class; give an instance of it: ThreadHandler(...)", "handlers", handlers={"gpu": ThreadHandler}
     ),
-    "a handler without a name": engine(
-        "handlers={5: ...}: the name of a handler is a text that is not empty", "handlers", handlers={5: ThreadHandler()}
-    ),
+    "a handler without a name": engine("handlers={5: ...}: give a text that is not empty", "handlers", handlers={5: ThreadHandler()}),
     "no threads": Mistake(
         lambda: ThreadHandler(threads=0),
         ConfigurationError,

@@ -61,7 +61,7 @@ def test_the_same_drawing_has_the_same_digest() -> None:
     assert len(digest(a)) == 64
     graph = TaskGraph("g")
     graph.add(a >> b)
-    assert graph.copy().digest() == graph.digest()
+    assert graph.copy().digest() == graph.digest() == graph.calculate_hash()
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,12 @@ def test_the_right_kind_of_context_is_accepted() -> None:
         ({"retry": "3"}, "RetryPolicy"),
         ({"priority": "urgent"}, "'critical', 'high', 'normal', 'low'"),
         ({"handler": ""}, "handler="),
-        ({"queue": ""}, "queue="),
+        ({"queue": ""}, "queue= must be a text that is not empty"),
+        ({"queue": "two\nlines"}, "without commas, and without blanks at the ends"),
+        ({"queue": "a,b"}, "queue='a,b': give printable characters, without commas, and without blanks at the ends"),
+        ({"queue": " a"}, "queue=' a': give printable"),
+        ({"queue": "\ud800"}, "give printable"),
+        ({"handler": "a,b"}, "handler='a,b': give printable"),
         ({"id": ""}, "the id of a task"),
     ],
 )

@@ -83,5 +83,5 @@ async def test_whoever_waits_is_told_when_something_can_be_taken() -> None:
 async def test_it_counts_what_is_in_the_hands_of_workers_as_it_is_told() -> None:
     queue = MemoryTaskQueue()
     assert (await queue.metrics()).in_flight == 0
-    queue.count_in_flight = lambda: 5
+    queue.count_in_flight = lambda _: 5
     assert (await queue.metrics()).in_flight == 5

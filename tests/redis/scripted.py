@@ -207,7 +207,7 @@ class ScriptedRun:
         """Ask something of the run; whether it was done."""
         reply = self.calls(CONTROL, self.id, what, *args)
         self.fetch()
-        return bool(reply == [b"done", 1])
+        return bool(reply[:2] == [b"done", 1])
 
     def resume(self, node: int, cycle: int) -> bool:
         """Let a suspended step go on."""

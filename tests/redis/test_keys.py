@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from graflow.backends.redis.keys import PRIORITIES, Keys, parse_stream, stream_name
 from graflow.errors import ConfigurationError
 
-NO_METHODS = {"namespace", "partition"}
+NO_METHODS = {"namespace", "partition", "topics"}
 
 
 def every_name(keys: Keys) -> list[str]:
@@ -19,7 +19,7 @@ def every_name(keys: Keys) -> list[str]:
     names = [value for name in Keys.__slots__ if name not in NO_METHODS and isinstance(value := getattr(keys, name), str)]
     one = ("stream", "plan", "run", "results", "failed", "events", "channel", "channel_ttl", "once", "barrier")
     one += ("inbox", "told", "changed", "door")
-    return [*names, *(getattr(keys, name)("x") for name in one), keys.value("x", 1, "t")]
+    return [*names, *(getattr(keys, name)("x") for name in one), keys.value("x", 1, "t"), keys.barrier("x", "r")]
 
 
 def test_every_key_is_in_the_slot_of_its_partition() -> None:
@@ -59,6 +59,12 @@ def test_stream_names_sort_by_priority() -> None:
 def test_two_results_never_share_a_key(one: tuple[str, int, str], other: tuple[str, int, str]) -> None:
     keys = Keys("n")
     assert (keys.value(*one) == keys.value(*other)) == (one == other)
+
+
+@given(st.tuples(st.text(), st.none() | st.text(":1ab")), st.tuples(st.text(), st.none() | st.text(":1ab")))
+def test_two_barriers_never_share_a_key(one: tuple[str, str | None], other: tuple[str, str | None]) -> None:
+    keys = Keys("n")
+    assert (keys.barrier(*one) == keys.barrier(*other)) == (one == other)
 
 
 @pytest.mark.parametrize("namespace", ["", "a{b", "a}b", "two words", "line\nbreak"])

@@ -118,6 +118,44 @@ async def test_what_nobody_cleans_up_goes_by_itself(
     assert 86_000 < await shop.client.commands.ttl(shop.client.keys.barrier("g")) <= 86_400
 
 
+async def test_one_of_a_run_goes_with_the_run(shop: Shop, barriers: RedisBarriers) -> None:
+    await barriers.create_barrier("g", 2, run_id=shop.run)
+    await barriers.signal_barrier("g", "a", run_id=shop.run)
+    key = shop.client.keys.barrier("g", shop.run)
+    assert await shop.client.commands.ttl(key) == -1
+    (waiting,) = await shop.start(barriers.wait_barrier("g", run_id=shop.run))
+    await shop.end(kept=60)
+    assert await waiting is False
+    assert 0 < await shop.client.commands.ttl(key) <= 60
+
+
+async def test_who_waits_for_one_of_a_run_is_told_by_the_message_alone(shop: Shop, barriers: RedisBarriers) -> None:
+    """And a key, a lock and a barrier of one name know nothing of each other, though one channel tells of all."""
+    await barriers.create_barrier("g", 2, run_id=shop.run)
+    (waiting,) = await shop.start(barriers.wait_barrier("g", run_id=shop.run))
+    await barriers.signal_barrier("g", "b", run_id=shop.run)  # the server knows the script from now on
+    await shop.channel.set("g", "1")
+    async with shop.channel.lock("g"):
+        await shop.settle()
+    await shop.client.commands.config_resetstat()
+    assert await barriers.signal_barrier("g", "a", run_id=shop.run) is True
+    assert await waiting is True
+    sent = await shop.client.commands.info("commandstats")
+    assert sum(sent[name]["calls"] for name in sent if name in ("cmdstat_evalsha", "cmdstat_eval")) == 1
+
+
+async def test_one_of_a_run_that_opens_while_the_connection_is_lost_is_seen(redis_server: RedisServer) -> None:
+    async with open_shop(redis_server.url) as other, FaultProxy(redis_server.port) as proxy, open_shop(proxy.url) as shop:
+        here, there = RedisBarriers(shop.client, shop.waiting), RedisBarriers(other.client, other.waiting)
+        await here.create_barrier("g", 1, run_id="r")
+        (waiting,) = await shop.start(here.wait_barrier("g", run_id="r"))
+        await proxy.refuse()
+        proxy.reset()
+        assert await there.signal_barrier("g", "a", run_id="r") is True
+        await proxy.accept()
+        assert await asyncio.wait_for(waiting, 10) is True
+
+
 async def test_who_waits_for_long_keeps_it_from_going(shop: Shop, barriers: RedisBarriers) -> None:
     await barriers.create_barrier("g", 1)
     (waiting,) = await shop.start(barriers.wait_barrier("g"))
@@ -189,6 +227,9 @@ async def outcome(call: Awaitable[object]) -> object:
 Operation = Callable[[RedisBarriers], Awaitable[object]]
 LOST: dict[str, Operation] = {
     "create": lambda b: b.create_barrier("new", 2),
+    "create one of a run": lambda b: b.create_barrier("new", 2, run_id="r"),
+    "signal one of a run": lambda b: b.signal_barrier("g", "b", run_id="r"),
+    "clean up one of a run": lambda b: b.cleanup_barrier("g", run_id="r"),
     "signal": lambda b: b.signal_barrier("g", "b"),
     "signal again": lambda b: b.signal_barrier("g", "a"),
     "open": lambda b: b.signal_barrier("h", "b"),
@@ -202,13 +243,16 @@ async def prepare(barriers: RedisBarriers) -> None:
     for group, parties in (("g", 3), ("h", 2)):
         await barriers.create_barrier(group, parties)
         await barriers.signal_barrier(group, "a")
+    await barriers.create_barrier("g", 2, run_id="r")
+    await barriers.signal_barrier("g", "a", run_id="r")
 
 
 async def state_of(shop: Shop) -> dict[str, dict[bytes, bytes]]:
-    state = {key: await shop.client.commands.hgetall(shop.client.keys.prefix + key) for key in await shop.keys()}
+    state = {key: await shop.client.commands.hgetall(shop.client.keys.prefix + key) for key in await shop.keys() if key != "chx:r"}
     for fields in state.values():
         fields.pop(b"birth", None)
-    return state
+    listed = await shop.client.commands.smembers(f"{shop.client.keys.prefix}chx:r")
+    return {**state, "chx:r": {key.removeprefix(shop.client.keys.prefix.encode()): b"" for key in listed}}
 
 
 @pytest.mark.parametrize("operation", LOST.values(), ids=LOST)
@@ -248,7 +292,7 @@ async def test_the_one_that_opened_it_hears_so_even_if_it_is_gone_by_then(redis_
 
 
 async def test_without_what_a_script_remembers_it_would_not(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = scripts.SIGNAL.text.replace("local before = call('GET', once)", "local before = false")
+    text = scripts.SIGNAL.text.replace("local before = answered(op)", "local before = false")
     assert text != scripts.SIGNAL.text
     monkeypatch.setattr(scripts, "SIGNAL", Script("forgetful", text=text))
     async with FaultProxy(redis_server.port) as proxy, open_shop(proxy.url) as shop:

@@ -44,6 +44,10 @@ MISTAKES = {
         "w.yaml:3: workers[0].log_level: use one of DEBUG, INFO, WARNING, ERROR, CRITICAL, not 'LOUD'",
     ),
     "names": (HEAD + "    queues:\n      - a\n      - 3\n", "w.yaml:5: workers[0].queues[1]: give a text (in quotes, if need be), not 3"),
+    "a name with a comma": (
+        HEAD + "    queues: ['a,b']\n",
+        "w.yaml:3: workers[0].queues[0]: give printable characters, without commas, and without blanks at the ends, not 'a,b'",
+    ),
     "an unknown handler": (
         HEAD + "    handler_type: dokcer\n",
         "w.yaml:3: workers[0].handler_type: use coroutine, thread, process or docker, or give a class of your own under handlers, not 'dokcer'",
@@ -178,6 +182,10 @@ def test_one_worker_and_the_check_say_the_same(more: tuple[str, ...], tmp_path: 
         (("--config", "w.json"), {}, "w.json: give a file that ends with .yaml, .yml or .toml"),
         (("--config", "w.yaml", "--worker", "c"), {}, "--worker c: there is no such worker in w.yaml, which has a and b"),
         (("--config", "w.yaml", "--worker-id", "c"), {}, "--worker-id c: w.yaml has several workers, each with an id"),
+        (("--queues", ""), {}, "--queues '': give one name at least, or several with commas"),
+        (("--queues", ","), {}, "--queues ,: give one name at least, or several with commas"),
+        (("--queues", "a\tb"), {}, "--queues 'a\\tb': give printable characters, without commas, and without blanks at the ends"),
+        (("--handlers", ","), {}, "--handlers ,: give one name at least, or several with commas"),
         (("--config", "w.yaml"), {"WORKER_ID": "c"}, "WORKER_ID c: w.yaml has several workers, each with an id"),
         (("--config", "w.yaml"), {"MAX_CONCURRENT_TASKS": "0"}, "MAX_CONCURRENT_TASKS 0: give a whole number, 1 or more"),
         (("--config", "w.yaml"), {"HANDLER_TYPE": "magic"}, "HANDLER_TYPE: there is no handler 'magic'; use coroutine, thread, process or docker"),

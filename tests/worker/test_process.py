@@ -21,7 +21,7 @@ from graflow.worker import settings
 from graflow.worker.main import main
 from tests.conformance.hands import Bench, finished
 from tests.redis.server import free_port
-from tests.worker.commands import KNOWN, ROOT
+from tests.worker.commands import KNOWN, PROGRAM, ROOT, environment
 
 USUAL = ["coroutine", "thread", "process"]
 """what a worker serves that was told nothing"""
@@ -114,6 +114,11 @@ def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tup
         (["--app", ".tasks"], "--app .tasks: give the full name of a module"),
         (["--redis", "memory://"], "a worker process cannot reach runs in another process's memory"),
         (["--redis", "redis://:secret@host/x"], "the Redis URL is wrong"),
+        (
+            ["--redis", "reds://:secret@host/0"],
+            "'reds://:***@host/0' is no URL of a server; use redis://HOST:6379/0, rediss://HOST:6379/0 or unix:///PATH",
+        ),
+        (["--redis", "localhost:6379"], "'localhost:6379' is no URL of a server; use redis://HOST:6379/0"),
         (["--log-level", "LOUD"], "--log-level LOUD: use one of DEBUG, INFO"),
         (["--concurrency", "0"], "--concurrency 0: give a whole number, 1 or more"),
         (["--concurrency", "many"], "--concurrency many: give a whole number"),
@@ -153,6 +158,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(bare: Path, arguments: list[str],
         ("raise ValueError('two\\nlines')", "tasks.py:1: ValueError: two lines"),
         ("x = (", "tasks.py:1: SyntaxError"),
         ("import sys; sys.exit(3)", "tasks.py:1: SystemExit: 3"),
+        ("raise KeyboardInterrupt('no key')", "tasks.py:1: KeyboardInterrupt: no key"),
     ],
 )
 def test_an_app_that_cannot_be_imported_is_one_line_that_says_where(
@@ -164,6 +170,38 @@ def test_an_app_that_cannot_be_imported_is_one_line_that_says_where(
     assert code == 2
     assert f"--app {module}: importing it failed at " in error
     assert message in error
+
+
+def test_ctrl_c_while_an_app_is_imported_is_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(600)")
+    command = [*PROGRAM, "--app", "slow"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        process.send_signal(signal.SIGINT)
+        assert (process.communicate(timeout=20), process.returncode) == ((b"", b""), 130)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_start_before_a_server_that_does_not_answer_has(number: signal.Signals) -> None:
+    met = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAM, "--redis", f"redis://127.0.0.1:{port}?socket_timeout=100", env=environment(), stderr=subprocess.PIPE
+        )
+        await met.wait()
+        process.send_signal(number)
+        _, told = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 0
+        assert b"was stopped before it was ready" in told
+        assert b"Traceback" not in told
 
 
 def test_a_server_that_does_not_answer_is_one_line_and_exit_code_1(

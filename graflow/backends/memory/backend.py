@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from graflow.backends.limits import check_limits
 from graflow.backends.memory.coordinator import MemoryCoordinator
 from graflow.backends.memory.queue import MemoryTaskQueue
 from graflow.core.clock import SystemClock
@@ -45,6 +46,7 @@ class MemoryBackend(StaysHere):
         self, *, strict: bool = False, clock: Clock | None = None, retention: float = DAY, queue_limit: int | None = None,
         secret_key: str | None = None,
     ) -> None:  # fmt: skip
+        check_limits(retention, queue_limit)
         self.seals = strict
         self.signer: Signer | None = signer_of(secret_key)
         self.clock: Clock = clock or SystemClock()

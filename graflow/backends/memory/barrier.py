@@ -3,61 +3,98 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
-from graflow.errors import ConfigurationError
+from graflow.backends.barriers import check_name, check_parties, check_place, check_timeout, other_parties, unknown_barrier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _Barrier:
+    """Who has arrived. Its door opens for good: because all are there, or because it goes."""
+
+    __slots__ = ("arrived", "door", "parties")
+
+    def __init__(self, parties: int) -> None:
+        self.parties: int = parties
+        self.arrived: set[str] = set()
+        self.door: asyncio.Event = asyncio.Event()
 
 
 class MemoryBarriers:
-    """The barrier primitive of the coordinator protocol, by group id."""
+    """The barrier primitive of the coordinator protocol.
 
-    def __init__(self) -> None:
-        self._parties: dict[str, int] = {}
-        self._arrived: dict[str, set[str]] = {}
-        self._open: dict[str, asyncio.Event] = {}
+    Args:
+        check_run: raises for a run that there is none of, or that is over.
+    """
 
-    def barriers(self) -> list[str]:
-        """The group ids of those that there are."""
-        return list(self._parties)
+    def __init__(self, check_run: Callable[[str], object]) -> None:
+        self._check_run = check_run
+        self._barriers: dict[str | None, dict[str, _Barrier]] = {}
+        """by run, and then by group id; those of no run are under None"""
 
-    async def create_barrier(self, group_id: str, parties: int) -> None:
-        """A barrier that opens once, when so many parties have arrived; creating it again changes nothing."""
-        if parties < 1:
-            raise ConfigurationError(f"barrier {group_id!r} wants at least one party, not {parties}", setting="parties")
-        if group_id not in self._parties:
-            self._parties[group_id] = parties
-            self._arrived[group_id] = set()
-            self._open[group_id] = asyncio.Event()
+    async def create_barrier(self, group_id: str, parties: int, *, run_id: str | None = None) -> None:
+        """A barrier that opens once, when so many parties have arrived; creating it again with as many changes nothing."""
+        known = self._find(group_id, run_id)
+        check_parties(group_id, parties)
+        if known is None:
+            self._barriers.setdefault(run_id, {})[group_id] = _Barrier(parties)
+        elif known.parties != parties:
+            raise other_parties(group_id, parties, known.parties, run_id)
 
-    async def signal_barrier(self, group_id: str, party: str) -> bool:
+    async def signal_barrier(self, group_id: str, party: str, *, run_id: str | None = None) -> bool:
         """A party arrives; True for the one that opens the barrier. A party that signals twice counts once."""
-        arrived = self._arrived[self._known(group_id)]
-        if party in arrived:
+        barrier = self._known(group_id, run_id)
+        check_name(party, "party")
+        if party in barrier.arrived:
             return False
-        arrived.add(party)
-        if len(arrived) == self._parties[group_id]:
-            self._open[group_id].set()
+        barrier.arrived.add(party)
+        if len(barrier.arrived) == barrier.parties:
+            barrier.door.set()
             return True
         return False
 
-    async def wait_barrier(self, group_id: str, timeout: float | None = None) -> bool:
-        """Until the barrier is open; False when ``timeout`` seconds pass first."""
-        door, arrived, parties = self._open[self._known(group_id)], self._arrived[group_id], self._parties[group_id]
+    async def wait_barrier(self, group_id: str, timeout: float | None = None, *, run_id: str | None = None) -> bool:
+        """Until the barrier is open; False when ``timeout`` seconds pass first, or when it goes."""
+        barrier = self._known(group_id, run_id)
+        check_timeout(timeout)
         try:
             async with asyncio.timeout(timeout):
-                await door.wait()
+                await barrier.door.wait()
         except TimeoutError:
             return False
-        return len(arrived) == parties
+        return len(barrier.arrived) >= barrier.parties
 
-    async def cleanup_barrier(self, group_id: str) -> None:
+    async def cleanup_barrier(self, group_id: str, *, run_id: str | None = None) -> None:
         """Forget a barrier. Whoever still waits for it is told that it did not open."""
-        self._parties.pop(group_id, None)
-        self._arrived.pop(group_id, None)
-        door = self._open.pop(group_id, None)
-        if door is not None:
-            door.set()
+        check_place(group_id, run_id)
+        barrier = self._barriers.get(run_id, {}).pop(group_id, None)
+        if barrier is not None:
+            barrier.door.set()
+        if not self._barriers.get(run_id, True):
+            del self._barriers[run_id]
 
-    def _known(self, group_id: str) -> str:
-        if group_id not in self._parties:
-            raise ConfigurationError(f"no barrier {group_id!r}: create_barrier({group_id!r}, parties) comes first", setting="group_id")
-        return group_id
+    def forget_barriers_of(self, run_id: str) -> None:
+        """A run has ended, and its barriers go."""
+        for barrier in self._barriers.pop(run_id, {}).values():
+            barrier.door.set()
+
+    def forget_all_barriers(self) -> None:
+        """Nobody will arrive any more."""
+        for barriers in self._barriers.values():
+            for barrier in barriers.values():
+                barrier.door.set()
+        self._barriers.clear()
+
+    def _find(self, group_id: str, run_id: str | None) -> _Barrier | None:
+        check_place(group_id, run_id)
+        if run_id is not None:
+            self._check_run(run_id)
+        return self._barriers.get(run_id, {}).get(group_id)
+
+    def _known(self, group_id: str, run_id: str | None) -> _Barrier:
+        barrier = self._find(group_id, run_id)
+        if barrier is None:
+            raise unknown_barrier(group_id, run_id)
+        return barrier

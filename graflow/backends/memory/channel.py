@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import math
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from graflow.backends.memory.locks import MemoryLocks
 from graflow.core.channel import Channel
+from graflow.core.clock import is_span, is_wait
 from graflow.errors import ChannelTypeError, GraflowError
 
 if TYPE_CHECKING:
@@ -199,6 +199,7 @@ class MemoryChannel(Channel):
             ValueError: ``ttl`` is not above 0.
         """
         _check_ttl(ttl)
+        _check_wait("wait", wait)
         return self._locks.hold(_checked(key), wait=wait, ttl=ttl)
 
     async def wait(self, key: str, /, timeout: float | None = None) -> Any:
@@ -207,6 +208,7 @@ class MemoryChannel(Channel):
         Raises:
             TimeoutError: there was none within ``timeout`` seconds.
         """
+        _check_wait("timeout", timeout)
         value = self.peek(key, _MISSING)
         if value is _MISSING and not self._closed:
             value = _TIMED_OUT if timeout is not None and timeout <= 0 else await self._await(key, timeout)
@@ -273,8 +275,13 @@ def _checked(key: str) -> str:
     raise ChannelTypeError(f"channel keys are text, not {key!r}: use str(...)", key=repr(key), expected="str", got=type(key).__name__)
 
 
+def _check_wait(name: str, value: float | None) -> None:
+    if not is_wait(value):
+        raise ValueError(f"{name}={value!r}: give the seconds to wait, or None for as long as it takes")
+
+
 def _check_ttl(ttl: float | None) -> None:
-    if ttl is not None and not 0 < ttl < math.inf:
+    if ttl is not None and not is_span(ttl):
         raise ValueError(f"ttl={ttl!r}: give the seconds after which it ends, more than 0, or leave it out")
 
 

@@ -10,6 +10,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from graflow.backends.barriers import run_is_over
+from graflow.backends.limits import first_queue
 from graflow.backends.memory.barrier import MemoryBarriers
 from graflow.backends.memory.channel import MemoryChannel
 from graflow.backends.memory.run import MemoryDelivery, MemoryRun, RunRecord
@@ -47,7 +49,7 @@ class MemoryCoordinator(MemoryBarriers):
     """
 
     def __init__(self, queue: MemoryTaskQueue, clock: Clock, *, retention: float, seal: Callable[..., Any] | None) -> None:
-        super().__init__()
+        super().__init__(self._check_running)
         self._queue = queue
         self._clock = clock
         self._retention = retention
@@ -76,7 +78,7 @@ class MemoryCoordinator(MemoryBarriers):
             await unwinding.settled()  # two runs of one id at the same time would use one channel
             if times_closed != self._times_closed:
                 raise GraflowError(f"run {options.run_id!r} was not begun: the engine was closed while the run before it unwound")
-        self._queue.check_room()
+        self._queue.check_room(lambda: first_queue(plan, options.start if options.start is not None else plan.start))
         inputs = {key: self._sealed(value, f'inputs["{key}"]') for key, value in options.inputs.items()}
         self._check_bound(plan)
         record = RunRecord(plan, options)
@@ -213,6 +215,7 @@ class MemoryCoordinator(MemoryBarriers):
             return
         run.close()
         self._queue.withdraw(run.options.run_id)
+        self.forget_barriers_of(run.options.run_id)
         if run.options.remembered:
             self._remembered.pop(run.options.run_id, None)  # lest an earlier run of that id decide the place in the order of ending
             self._remembered[run.options.run_id] = (self._clock.monotonic() + self._retention, run.record)
@@ -339,8 +342,12 @@ class MemoryCoordinator(MemoryBarriers):
         run = self._runs.get(run_id)
         if run is None:
             self._record(run_id)
-            raise UnknownRunError(f"run {run_id!r} is over", run_id=run_id)
+            raise run_is_over(run_id)
         return run
+
+    def _check_running(self, run_id: str) -> None:
+        if self._run(run_id).is_over:
+            raise run_is_over(run_id)
 
     def _record(self, run_id: str) -> RunRecord:
         self._forget_expired()
@@ -364,11 +371,12 @@ class MemoryCoordinator(MemoryBarriers):
             await run.settled()
         self._remembered.clear()
         self._queue.close()
-        for group_id in self.barriers():
-            await self.cleanup_barrier(group_id)
+        self.forget_all_barriers()
 
-    def _count_in_flight(self) -> int:
-        return sum(len(run.live) for run in self._runs.values())
+    def _count_in_flight(self, queue: str | None) -> int:
+        if queue is None:
+            return sum(len(run.live) for run in self._runs.values())
+        return sum(each.spec.queue == queue for run in self._runs.values() for each in run.live.values())
 
 
 def _let_go_of(record: RunRecord) -> None:

@@ -8,8 +8,8 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from graflow.backends.base import QueueMetrics
+from graflow.backends.limits import queue_full
 from graflow.core.clock import SystemClock
-from graflow.errors import QueueFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,8 +97,8 @@ class MemoryTaskQueue:
         """attempts in line, which could start now"""
         self._enqueued = 0
         self._fetched = 0
-        self.count_in_flight: Callable[[], int] = int
-        """says how many attempts are in the hands of workers; whoever hands them out knows"""
+        self.count_in_flight: Callable[[str | None], int] = lambda _: 0
+        """says how many attempts, of a queue or of all, are in the hands of workers; whoever hands them out knows"""
         self.on_ready: Callable[[], None] | None = None
         """called when something was put in, or its time has come, while nobody was looking; not by :meth:`put`, whose caller knows"""
 
@@ -106,7 +106,7 @@ class MemoryTaskQueue:
 
     async def enqueue(self, spec: TaskSpec, *, delay: float = 0.0) -> None:
         """Put an attempt in line, ``delay`` seconds from now."""
-        self.check_room(spec.queue)
+        self.check_room(lambda: spec.queue)
         self.put(spec, delay)
         self._tell()
 
@@ -124,26 +124,30 @@ class MemoryTaskQueue:
         """Whether nothing waits, delayed attempts included."""
         return not self.ready and not self._delayed
 
-    async def metrics(self) -> QueueMetrics:
-        """Depth, age and counts."""
+    async def metrics(self, queue: str | None = None) -> QueueMetrics:
+        """Depth, age and counts; of one queue, what stands in it and is in somebody's hands."""
         self._promote()
-        since = [oldest for lanes in self._lanes.values() for lane in lanes if (oldest := lane.oldest()) is not None]
+        lanes = [lane for lanes in self._lanes.values() for lane in lanes if queue is None or lane.queue == queue]
+        since = [oldest for lane in lanes if (oldest := lane.oldest()) is not None]
+        depth, in_flight = sum(map(len, lanes)), self.count_in_flight(queue)
+        age = max(0.0, self._monotonic() - min(since)) if since else 0.0
+        if queue is not None:
+            return QueueMetrics(depth=depth, in_flight=in_flight, oldest_age=age)
         return QueueMetrics(
-            depth=self.ready,
+            depth=depth,
             delayed=len(self._delayed),
-            in_flight=self.count_in_flight(),
-            oldest_age=max(0.0, self._monotonic() - min(since)) if since else 0.0,
+            in_flight=in_flight,
+            oldest_age=age,
             enqueued=self._enqueued,
             fetched=self._fetched,
         )
 
     # ---- what the coordinator beside it uses: the same without awaiting, so that a step stays atomic ----
 
-    def check_room(self, queue: str = "default") -> None:
+    def check_room(self, queue: Callable[[], str]) -> None:
         """Raise QueueFullError when as many attempts wait as may."""
         if self._limit is not None and self.ready + len(self._delayed) >= self._limit:
-            what = f"queue {queue!r} holds its limit of {self._limit} attempts; let workers catch up, or raise the limit"
-            raise QueueFullError(what, queue=queue, limit=self._limit)
+            raise queue_full(queue(), self._limit)
 
     def put(self, spec: TaskSpec, delay: float = 0.0) -> None:
         """Put an attempt in line."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from typing import Any, Final
 
+from graflow.core.clock import is_span, is_wait
 from graflow.errors import ChannelTypeError
 
 _LONGEST: Final = 10**13
@@ -30,9 +30,15 @@ def milliseconds(ttl: float) -> int:
     Raises:
         ValueError: it is not above 0.
     """
-    if not 0 < ttl < math.inf:
+    if not is_span(ttl):
         raise ValueError(f"ttl={ttl!r}: give the seconds after which it ends, more than 0, or leave it out")
     return min(max(1, round(ttl * 1000)), _LONGEST)
+
+
+def check_wait(name: str, value: float | None) -> None:
+    """Raise a ValueError for what does not say how long to wait."""
+    if not is_wait(value):
+        raise ValueError(f"{name}={value!r}: give the seconds to wait, or None for as long as it takes")
 
 
 def wrong_type(key: str, expected: str, got: type[Any]) -> ChannelTypeError:

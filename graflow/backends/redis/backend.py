@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from graflow.backends.limits import check_limits
 from graflow.backends.redis.chores import REFUSED_GRACE, UNKNOWN_GRACE, Graces
 from graflow.backends.redis.client import RedisClient
 from graflow.backends.redis.coordinator import RedisCoordinator
@@ -14,8 +16,9 @@ from graflow.backends.redis.planstore import PlanStore
 from graflow.backends.redis.queue import RedisTaskQueue
 from graflow.backends.redis.roster import living
 from graflow.backends.redis.waiting import Waiting
-from graflow.core.clock import SystemClock
+from graflow.core.clock import SystemClock, is_number
 from graflow.core.staying import StaysHere
+from graflow.errors import ConfigurationError
 from graflow.wire import codec
 from graflow.wire.keys import signer_of
 from graflow.wire.local import this_process
@@ -68,6 +71,8 @@ class RedisBackend(StaysHere):
         heart: Literal["process", "loop"] = "process",
         secret_key: str | None = None,
     ) -> None:
+        check_limits(retention, queue_limit)
+        _check(unknown_grace, heart)
         self.clock: Clock = SystemClock()
         self.client: RedisClient = RedisClient(url, namespace=namespace)
         self.waiting: Waiting = Waiting(self.client)
@@ -99,7 +104,9 @@ class RedisBackend(StaysHere):
     @property
     def place(self) -> str:
         """Server, database and namespace, without what they are reached with."""
-        return f"{self.client.where}/{self.client.keys.namespace}"
+        client = self.client
+        database = f"/{client.settings.db}" if client.settings.db else ""
+        return f"{client.where}{database}/{client.keys.namespace}"
 
     async def living(self) -> frozenset[str]:
         """The workers that hold a lease now, by id."""
@@ -133,3 +140,13 @@ class RedisBackend(StaysHere):
             await self.crew.close()
             await self.waiting.close()
             await self.client.close()
+
+
+def _check(unknown_grace: Any, heart: Any) -> None:
+    if not (is_number(unknown_grace) and 0 <= unknown_grace < math.inf):
+        raise ConfigurationError(
+            f"unknown_grace={unknown_grace!r}: give the seconds that an unknown function is left to other workers, 0 or more",
+            setting="unknown_grace",
+        )
+    if heart not in ("process", "loop"):
+        raise ConfigurationError(f'heart={heart!r}: use "process" or "loop"', setting="heart")

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from msgspec import UNSET
 
-from graflow.backends.redis.asking import key_bytes, key_text, milliseconds, operation, wrong_type
+from graflow.backends.redis.asking import check_wait, key_bytes, key_text, milliseconds, operation, wrong_type
 from graflow.backends.redis.locks import hold
 from graflow.backends.redis.looking import Look
 from graflow.backends.redis.scripts import channels
@@ -215,6 +215,7 @@ class RedisChannel(Channel):
             RunLostError: the server has lost the run meanwhile.
         """
         name = key_bytes(key)
+        check_wait("timeout", timeout)
         loop = asyncio.get_running_loop()
         # With no time to wait there is still time to look.
         until = loop.time() + timeout if timeout is not None and timeout > 0 else None

@@ -90,7 +90,7 @@ class RedisClient:
 
     def __init__(self, url: str, *, namespace: str = "graflow", partition: int = 0, patience: float = PATIENCE) -> None:
         self.settings: RedisSettings = RedisSettings.parse(url)
-        self.keys: Keys = Keys(namespace, partition)
+        self.keys: Keys = Keys(namespace, partition, self.settings.db)
         self.patience = patience
         self.shift = 0
         self.server_version: tuple[int, ...] = ()
@@ -153,7 +153,7 @@ class RedisClient:
         than once, and must then do and say the same as if once. A cancelled call may still be carried out.
 
         Args:
-            script: its ``KEYS[1]`` is the prefix of the partition.
+            script: its ``KEYS`` are the scope of :class:`~graflow.backends.redis.keys.Keys`.
             args: its ``ARGV``.
             line: the connection to use, the common one by default.
             repair: awaited when the server has lost a consumer group (NOGROUP), before the script is sent again.
@@ -165,7 +165,8 @@ class RedisClient:
             redis.ResponseError: a consumer group is missing, and no ``repair`` was given.
         """
         way = self._main if line is None else line
-        packed = pack(("EVALSHA", script.sha, 1, self.keys.prefix, *args))
+        scope = self.keys.scope
+        packed = pack(("EVALSHA", script.sha, len(scope), *scope, *args))
         try:
             return await way.ask(packed)
         except FAILURES as error:
@@ -175,7 +176,7 @@ class RedisClient:
             if remedy is Remedy.RESOLVE:
                 way.drop()
             if faults.code_of(error) == "NOSCRIPT":
-                return pack(("EVAL", script.text, 1, self.keys.prefix, *args))
+                return pack(("EVAL", script.text, len(scope), *scope, *args))
             if remedy is Remedy.REPAIR:
                 if repair is None:
                     raise error

@@ -6,9 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
+from graflow.backends.limits import first_queue, queue_full
 from graflow.backends.redis.barriers import RedisBarriers
 from graflow.backends.redis.blobs import as_text, encode
 from graflow.backends.redis.channel import RedisChannel, write_inputs
+from graflow.backends.redis.commands import ask_all
 from graflow.backends.redis.deliveries import RedisDelivery
 from graflow.backends.redis.follow import follow
 from graflow.backends.redis.looking import end_looks
@@ -19,7 +21,7 @@ from graflow.backends.redis.snapshot import RunReader
 from graflow.backends.redis.steps import find_result, view_of
 from graflow.backends.redis.watch import RunWatch
 from graflow.core.naming import close_matches, listed
-from graflow.errors import GraflowError, MissingArgumentError, QueueFullError, RunConflictError, UnknownTaskError
+from graflow.errors import GraflowError, MissingArgumentError, RunConflictError, UnknownTaskError
 from graflow.wire import codec
 from graflow.wire.signing import signing_for
 
@@ -136,8 +138,8 @@ class RedisCoordinator(RedisBarriers):
             case b"exists":
                 raise RunConflictError(f'run {run_id!r} exists; choose another run_id, or submit with if_exists="attach"', run_id=run_id)
             case b"full":
-                what = f"queue 'default' holds its limit of {self._limit} attempts; let workers catch up, or raise the limit"
-                raise QueueFullError(what, queue="default", limit=self._limit or 0)
+                start = options.start if options.start is not None else plan.start
+                raise queue_full(first_queue(plan, start), self._limit or 0)
             case other:
                 raise GraflowError(f"submit answered {other!r}")
 
@@ -188,7 +190,10 @@ class RedisCoordinator(RedisBarriers):
 
     async def cancel(self, run_id: str, reason: str) -> bool:
         """End a run from outside; False if it is over already."""
-        return await self._control(run_id, "cancel", reason)
+        done, attended = await self._control(run_id, "cancel", reason)
+        if done and not attended:
+            await self._withdraw(run_id)
+        return done
 
     async def resume(self, run_id: str, task_id: str) -> bool:
         """Let a suspended step go on; False if it is not suspended any more."""
@@ -196,13 +201,22 @@ class RedisCoordinator(RedisBarriers):
         if reader is None:
             raise self._watch.missing(run_id)
         node = next((node for node in reader.image.suspended if reader.name_of(node) == task_id), None)
-        return node is not None and await self._control(run_id, "resume", str(node))
+        return node is not None and (await self._control(run_id, "resume", str(node)))[0]
 
-    async def _control(self, run_id: str, what: str, word: str) -> bool:
+    async def _control(self, run_id: str, what: str, word: str) -> tuple[bool, bool]:
+        """Whether it was done, and whether there are workers that will come across what it leaves behind."""
         reply = await self._client.call(CONTROL, (self._client.shift, BUDGET, run_id, what, word, uuid4().hex))
         if reply[0] == b"unknown":
             raise self._watch.missing(run_id)
-        return bool(reply[1])
+        return bool(reply[1]), bool(reply[2])
+
+    async def _withdraw(self, run_id: str) -> None:
+        """Take what an ended run has in line off the streams: without workers nobody else does, and it would stay for ever."""
+        (streams,) = await ask_all(self._client, [("SMEMBERS", self._client.keys.streams)])
+        for stream in streams:
+            place = b"-"
+            while place:
+                place = (await self._client.call(CONTROL, (self._client.shift, BUDGET, run_id, "withdraw", stream, place)))[1]
 
     async def wait(self, run_id: str) -> None:
         """Until the run has ended, its attempts included, or is suspended."""

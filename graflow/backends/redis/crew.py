@@ -111,7 +111,7 @@ class Crew:
             if not self._subscriptions:
                 keys = self._client.keys
                 self._subscriptions.append(await self._waiting.listen(keys.stops, self._hear_stops))
-                self._subscriptions.append(await self._waiting.listen(f"{keys.prefix}queues", self._hear_of_queue))
+                self._subscriptions.append(await self._waiting.listen(keys.queues, self._hear_of_queue))
             self.name = self.name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
             consumer = f"{self.name}.{uuid4().hex[:4]}"
             if self.heart is not None:

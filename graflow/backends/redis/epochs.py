@@ -71,7 +71,7 @@ class Epochs:
         async with self._beginning:
             if self._subscription is None:
                 self._epoch = await self._client.insist(self._ask)
-                self._subscription = await self._waiting.listen(f"{self._client.keys.prefix}pulse", self._feel)
+                self._subscription = await self._waiting.listen(self._client.keys.pulse, self._feel)
 
     async def close(self) -> None:
         """Ask no more."""

@@ -2,6 +2,9 @@
 
 All keys of a partition carry the hash tag ``{namespace:partition}``, so that one script reaches them all, on a cluster too. A script is given the
 prefix as ``KEYS[1]`` and puts the same rest behind it.
+
+Pub/sub knows no databases: what is published in one is heard in all. So the names of its channels say which one is meant, if it is not the first,
+and a script is told how they begin as ``KEYS[2]``. Otherwise workers of one database passed for workers of the other.
 """
 
 from __future__ import annotations
@@ -44,13 +47,17 @@ class Keys:
         "namespace",
         "partition",
         "prefix",
+        "pulse",
+        "queues",
+        "scope",
         "stops",
         "streams",
         "tick",
+        "topics",
         "workers",
     )
 
-    def __init__(self, namespace: str, partition: int = 0) -> None:
+    def __init__(self, namespace: str, partition: int = 0, database: int = 0) -> None:
         if not namespace or not namespace.isprintable() or any(mark in namespace for mark in "{} "):
             raise ConfigurationError(
                 f"{namespace!r} is no namespace: it is part of every key and may have neither braces nor blanks", setting="namespace"
@@ -58,6 +65,10 @@ class Keys:
         self.namespace: str = namespace
         self.partition: int = partition
         self.prefix: str = f"{{{namespace}:{partition}}}:"
+        self.topics: str = f"{self.prefix}@{database}:" if database else self.prefix
+        """what the names of pub/sub channels begin with"""
+        self.scope: tuple[str, ...] = (self.prefix,) if self.topics == self.prefix else (self.prefix, self.topics)
+        """what every script is given as its KEYS"""
         self.streams: str = f"{self.prefix}streams"
         """set of the stream names that there are"""
         self.delayed: str = f"{self.prefix}delayed"
@@ -76,8 +87,12 @@ class Keys:
         """hash of their contents"""
         self.counts: str = f"{self.prefix}counts"
         """hash of counters"""
-        self.stops: str = f"{self.prefix}stops"
+        self.stops: str = f"{self.topics}stops"
         """pub/sub channel: attempts that no longer count"""
+        self.pulse: str = f"{self.topics}pulse"
+        """pub/sub channel: a worker lives, and what it can do"""
+        self.queues: str = f"{self.topics}queues"
+        """pub/sub channel: there is a new stream"""
 
     # ---- keys ----
 
@@ -125,24 +140,24 @@ class Keys:
         """The reply to an operation that must not happen twice, for one that is sent again."""
         return f"{self.prefix}once:{operation}"
 
-    def barrier(self, group: str) -> str:
-        """Hash: the state of a barrier."""
-        return f"{self.prefix}bar:{group}"
+    def barrier(self, group: str, run_id: str | None = None) -> str:
+        """Hash: the state of a barrier, of a run or of none. A run's id may hold colons, so its length in bytes says where it ends."""
+        return f"{self.prefix}bar:{group}" if run_id is None else f"{self.prefix}rbar:{len(run_id.encode())}:{run_id}:{group}"
 
     # ---- pub/sub channels ----
 
     def inbox(self, engine_id: str) -> str:
         """What an engine process is told."""
-        return f"{self.prefix}inbox:{engine_id}"
+        return f"{self.topics}inbox:{engine_id}"
 
     def told(self, run_id: str) -> str:
         """A run has new events."""
-        return f"{self.prefix}told:{run_id}"
+        return f"{self.topics}told:{run_id}"
 
     def changed(self, run_id: str) -> str:
-        """A key of a run's channel was set, or a lock freed; the payload is the key."""
-        return f"{self.prefix}changed:{run_id}"
+        """A key of a run's channel was set, whose name is the payload; a lock was freed, a barrier of the run opened; without any, the run ended."""
+        return f"{self.topics}changed:{run_id}"
 
     def door(self, group: str) -> str:
-        """A barrier has opened."""
-        return f"{self.prefix}door:{group}"
+        """A barrier of no run has opened."""
+        return f"{self.topics}door:{group}"

@@ -265,6 +265,8 @@ class ProcessHeart(Heart):
             "tls": _tls_facts(settings),
             "timeout": self._lease / 4,
             "prefix": client.keys.prefix,
+            "scope": client.keys.scope,
+            "pulse": client.keys.pulse,
             "shift": client.shift,
             "lease": round(self._lease * 1000),
             "every": self._every,

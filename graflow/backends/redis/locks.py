@@ -15,7 +15,7 @@ import secrets
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
-from graflow.backends.redis.asking import key_bytes, milliseconds, operation
+from graflow.backends.redis.asking import check_wait, key_bytes, milliseconds, operation
 from graflow.backends.redis.looking import Look
 from graflow.backends.redis.scripts import locks
 from graflow.backends.redis.watch import lost, unknown
@@ -45,6 +45,7 @@ def hold(
     client: RedisClient, waiting: Waiting, run_id: str, key: str, *, wait: float | None, ttl: float
 ) -> AbstractAsyncContextManager[None]:
     """A context manager that holds a run's lock; see :meth:`graflow.Channel.lock`."""
+    check_wait("wait", wait)
     return _Hold(_Lock(client, waiting, run_id, key, ttl), wait)
 
 

@@ -66,14 +66,14 @@ class Server:
             raise error if isinstance(error, OSError) else ConnectionError(f"not an answer: {error}") from error
 
     def script(self, text: str, sha: str, *args: bytes | str | int) -> Any:
-        """Run a script with the partition's prefix."""
-        prefix = self._facts["prefix"]
+        """Run a script of the partition."""
+        scope = self._facts["scope"]
         try:
-            return self.call("EVALSHA", sha, 1, prefix, *args)
+            return self.call("EVALSHA", sha, len(scope), *scope, *args)
         except Refused as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-            return self.call("EVAL", text, 1, prefix, *args)
+            return self.call("EVAL", text, len(scope), *scope, *args)
 
     def close(self) -> None:
         """Give the connection up."""
@@ -288,7 +288,7 @@ class Pulse:
         """Tell the applications that this worker lives, and which life of the server this is; less often when none of them listens."""
         if self._beats >= self._told:
             word = _packed(self._epoch or b"", self._name.encode(), self._info)
-            self._told = self._beats + (1 if self._server.call("PUBLISH", self._key("pulse"), word) else 2)
+            self._told = self._beats + (1 if self._server.call("PUBLISH", self._facts["pulse"], word) else 2)
 
     def _ask_time(self) -> None:
         seconds, micros = map(int, self._server.call("TIME"))

@@ -119,7 +119,7 @@ local function settle_streams(emptied)
       call('EXPIRE', key, 86400)
     elseif length <= number then
       if call('PERSIST', key) == 0 then redis.pcall('XGROUP', 'CREATE', key, 'g', '0') end -- what had a life span was there before, with its group
-      if call('SADD', P .. 'streams', stream) == 1 then call('PUBLISH', P .. 'queues', stream) end
+      if call('SADD', P .. 'streams', stream) == 1 then call('PUBLISH', T .. 'queues', stream) end
       call('EXPIRE', P .. 'streams', 604800)
     end
     call('HINCRBY', P .. 'counts', 'enqueued', number)

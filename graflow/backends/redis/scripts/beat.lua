@@ -1,7 +1,7 @@
 -- A worker lives: its lease is renewed, or refused when it has lapsed. ARGV: shift, consumer, length of the lease in ms, what it can do (when it
 -- joins, else empty). Returns whether it lives, and whether somebody else's work is to be recovered.
 
-local P, call = KEYS[1], redis.call
+local P, T, call = KEYS[1], KEYS[2] or KEYS[1], redis.call
 local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[1])
 local consumer, lease, info = ARGV[2], tonumber(ARGV[3]), ARGV[4]
@@ -22,7 +22,7 @@ if not epoch then
   epoch = t[1] .. '.' .. t[2]
   call('SET', P .. 'epoch', epoch)
 end
-call('PUBLISH', P .. 'pulse', cmsgpack.pack({ epoch, consumer, info ~= '' and info or call('HGET', P .. 'workers', consumer) or '' }))
+call('PUBLISH', T .. 'pulse', cmsgpack.pack({ epoch, consumer, info ~= '' and info or call('HGET', P .. 'workers', consumer) or '' }))
 for _, name in ipairs({ 'leases', 'workers', 'streams', 'counts', 'epoch' }) do call('EXPIRE', P .. name, 7 * 86400) end
 
 if #call('ZRANGEBYSCORE', P .. 'leases', '-inf', string.format('(%.0f', now), 'LIMIT', 0, 1) > 0 then return { 1, 1 } end

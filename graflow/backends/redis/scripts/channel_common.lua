@@ -7,7 +7,7 @@
 -- list chl:<length of run>:<run>:<key>: items as the codec's bytes, in each element one or several.
 -- set chx:<run>: the names of all these but the hash, for whoever removes the run.
 
-local P, call = KEYS[1], redis.call
+local P, T, call = KEYS[1], KEYS[2] or KEYS[1], redis.call
 local sub, byte = string.sub, string.byte
 local run = ARGV[2]
 local ch, cht, extra = P .. 'ch:' .. run, P .. 'cht:' .. run, P .. 'chx:' .. run
@@ -67,7 +67,7 @@ local function keep_no_longer(...)
 end
 
 local function announce(key)
-  call('PUBLISH', P .. 'changed:' .. run, key)
+  call('PUBLISH', T .. 'changed:' .. run, key)
 end
 
 -- Operations that must not happen twice leave their answer, for one whose answer was lost and which is sent again.

@@ -1,4 +1,5 @@
--- What an application asks of a run. ARGV: shift, budget, run, what, then what it takes.
+-- What an application asks of a run. ARGV: shift, budget, run, what, then what it takes. Where something is done, the last word of the reply is whether
+-- there are workers, or have been in the last days.
 
 local id, what = ARGV[3], ARGV[4]
 local r = M.load(id)
@@ -37,6 +38,21 @@ elseif what == 'watch' then -- inbox
   end
   local suspended = not M.is_over(r) and r.v[SUSPENSIONS] > 0 and r.v[OUT] == 0
   return { 'watched', suspended and 'suspended' or r.st, r.v[LIVE], r.v[GENERATION] }
+elseif what == 'withdraw' then -- stream, from where
+  -- What an ended run left in line, some of it at a time. Workers drop it when they come to it; this is for where there are none.
+  local stream, left = ARGV[5], {}
+  if not M.is_over(r) or call('EXISTS', P .. 'leases') == 1 then return { 'withdrawn', '' } end
+  local entries = call('XRANGE', P .. 'q:' .. stream, ARGV[6], '+', 'COUNT', BUDGET)
+  for _, entry in ipairs(entries) do
+    local known, m = pcall(unpacked, entry[2][2])
+    if entry[2][1] == 'm' and known and type(m) == 'table' and m[2] == id and m[4] == r.v[GENERATION] then left[#left + 1] = entry[1] end
+  end
+  if #left > 0 then
+    many('XDEL', P .. 'q:' .. stream, left)
+    call('HINCRBY', P .. 'counts', 'dropped', #left)
+  end
+  settle_streams({ [stream] = true })
+  return { 'withdrawn', #entries < BUDGET and '' or '(' .. entries[#entries][1] }
 elseif what == 'find' then -- id of a node made at run time
   return { 'found', M.find_made(r, ARGV[5]) or -1 }
 end
@@ -47,4 +63,4 @@ if answer == 1 then
   write_back()
   settle_streams({})
 end
-return { 'done', answer > 0 and 1 or 0 }
+return { 'done', answer > 0 and 1 or 0, call('EXISTS', P .. 'leases') }

@@ -9,7 +9,7 @@
 -- Both go by themselves soon after the holder's time is up: whoever waits looks by then, which keeps them.
 -- Messages on changed:<run>: "\0<name>\0<token>\0<milliseconds>": the lock is that token's for so long; without a token: all who wait are to look.
 
-local P, call = KEYS[1], redis.call
+local P, T, call = KEYS[1], KEYS[2] or KEYS[1], redis.call
 local run, name, token = ARGV[2], ARGV[3], ARGV[4]
 local rest = #run .. ':' .. run .. ':' .. name
 local lock, line, left = P .. 'lock:' .. rest, P .. 'line:' .. rest, P .. 'once:' .. token
@@ -22,7 +22,7 @@ local found = call('HMGET', lock, 'holder', 'ends', 'offered')
 local holder, ends, offered = found[1], tonumber(found[2] or 0), found[3] == '1'
 
 local function tell(whom, milliseconds)
-  call('PUBLISH', P .. 'changed:' .. run, '\0' .. name .. '\0' .. whom .. '\0' .. string.format('%.0f', milliseconds))
+  call('PUBLISH', T .. 'changed:' .. run, '\0' .. name .. '\0' .. whom .. '\0' .. string.format('%.0f', milliseconds))
 end
 
 local function stay(milliseconds)

@@ -3,13 +3,13 @@
 -- The rules stand in graflow/core and are written again in board.lua, attempts.lua, groups.lua, rounds.lua, directives.lua and run.lua,
 -- function by function under the same names; numbers in comments are the rules of docs/semantics.md.
 --
--- KEYS[1] is the partition's prefix, "{namespace:p}:". ARGV[1] is what to add to the server's time, in milliseconds (0 but in tests).
+-- KEYS[1] is the partition's prefix, "{namespace:p}:"; KEYS[2] what names of pub/sub begin with, where that is something else. ARGV[1] is what to add to the server's time, in milliseconds (0 but in tests).
 --
 -- The hash run:<id> holds: st plan v (what every script needs), s<k> and e<k> (pages of 256 nodes or edges, one byte each), S<n> (a scope),
 -- L<n> (a loop), N<n> (a node that was visited more than once, or not by an edge), E<n> (an error), K<n> (what a group's result is made of),
 -- D<n> (a task made at run time), agenda and agenda<k> (what is put off, and edges behind that), and little counters.
 
-local P, call = KEYS[1], redis.call
+local P, T, call = KEYS[1], KEYS[2] or KEYS[1], redis.call
 local pack, unpacked = cmsgpack.pack, cmsgpack.unpack
 local floor, byte, char = math.floor, string.byte, string.char
 local sub, find, rep = string.sub, string.find, string.rep

@@ -78,7 +78,7 @@ local function write_events(r)
   if number == 0 then return end
   local header = char(0xdd, floor(number / 2 ^ 22) % 256, floor(number / 2 ^ 14) % 256, floor(number / 2 ^ 6) % 256, number * 4 % 256)
   call('XADD', P .. 'ev:' .. r.id, '*', 'e', header .. table.concat(r.events))
-  call('PUBLISH', P .. 'told:' .. r.id, '')
+  call('PUBLISH', T .. 'told:' .. r.id, '')
 end
 
 local function send_starts(r)
@@ -96,7 +96,7 @@ local told_to_stop = {}
 local function send_stops(r)
   if r.v[LIVE] <= 0 or not (r.ended or #r.stops > 0) then return end
   local text = r.ended and pack({ r.id, r.v[GENERATION] }) or pack({ r.id, r.v[GENERATION], r.stops })
-  call('PUBLISH', P .. 'stops', text)
+  call('PUBLISH', T .. 'stops', text)
   add(told_to_stop, text)
 end
 
@@ -109,7 +109,7 @@ local function end_run(r)
   if r.swept then write(r, 'swept', 1) end
   drop(r, 'agenda')
   tell(r, 'run_finished', RUN, 0, pack({ e[1], e[2], e[4] }))
-  call('PUBLISH', P .. 'changed:' .. r.id, '')
+  call('PUBLISH', T .. 'changed:' .. r.id, '')
   if call('HINCRBY', r.plan, 'runs', -1) <= 0 then call('EXPIRE', r.plan, math.max(r.v[KEEP], 3600)) end
 end
 
