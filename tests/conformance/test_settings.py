@@ -41,7 +41,8 @@ def test_what_every_backend_refuses(make: Make, setting: str, value: Any, advice
     ("setting", "value", "advice"),
     [
         *(
-            ("unknown_grace", value, "give the seconds that an unknown function is left to other workers, 0 or more")
+            (grace, value, "give the seconds that an unknown function is left to other workers, 0 or more")
+            for grace in ("unknown_grace", "refused_grace")
             for value in (-1, float("nan"), float("inf"), "x", None)
         ),
         *(("heart", value, 'use "process" or "loop"') for value in ("x", None, 1)),

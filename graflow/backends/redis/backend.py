@@ -72,7 +72,7 @@ class RedisBackend(StaysHere):
         secret_key: str | None = None,
     ) -> None:
         check_limits(retention, queue_limit)
-        _check(unknown_grace, heart)
+        _check(unknown_grace, refused_grace, heart)
         self.clock: Clock = SystemClock()
         self.client: RedisClient = RedisClient(url, namespace=namespace)
         self.waiting: Waiting = Waiting(self.client)
@@ -142,11 +142,10 @@ class RedisBackend(StaysHere):
             await self.client.close()
 
 
-def _check(unknown_grace: Any, heart: Any) -> None:
-    if not (is_number(unknown_grace) and 0 <= unknown_grace < math.inf):
-        raise ConfigurationError(
-            f"unknown_grace={unknown_grace!r}: give the seconds that an unknown function is left to other workers, 0 or more",
-            setting="unknown_grace",
-        )
+def _check(unknown_grace: Any, refused_grace: Any, heart: Any) -> None:
+    for setting, grace in (("unknown_grace", unknown_grace), ("refused_grace", refused_grace)):
+        if not (is_number(grace) and 0 <= grace < math.inf):
+            text = f"{setting}={grace!r}: give the seconds that an unknown function is left to other workers, 0 or more"
+            raise ConfigurationError(text, setting=setting)
     if heart not in ("process", "loop"):
         raise ConfigurationError(f'heart={heart!r}: use "process" or "loop"', setting="heart")
