@@ -44,7 +44,11 @@ class Shop:
         await commands.publish(keys.changed(self.run), "")
 
     async def settle(self) -> None:
-        """Until whatever has been started has come to where it waits: the server answers in order, scripts and subscriptions alike."""
+        """Until whatever has been started has come to where it waits: the server answers in order, scripts and subscriptions alike.
+
+        What the first wait of a process asks of the server besides goes over another connection, and is over before.
+        """
+        await self.waiting.epochs.begin()
         for _ in range(ROUNDS):
             assert await self.client.ping()
             async with await self.waiting.listen(self.client.keys.changed("nobody's"), lambda _: None):
