@@ -16,7 +16,7 @@ from graflow.core.run import RunState
 from tests.model.plans import GraphSpec, NodeSpec, a_task, make_plan
 from tests.model.play import BAD, OK
 
-SMALL, LARGE = 1000, 8000
+SMALL, LARGE = 500, 4000
 TOLERANCE = 3.0
 """How much dearer a step may be in the large run: what grew with the run would make it eight times as dear."""
 
